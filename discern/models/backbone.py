@@ -1,0 +1,133 @@
+"""The one encoder for images and clips.  clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D])"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from discern.errors import ConfigError
+from discern.models.blocks import NORM_EPS, Block, init_linear
+from discern.models.tokens import Stem, grid_of, patchify, positions, take_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The encoder's shape.  The defaults are `nano`."""
+
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    channels: int = 3
+    tubelet: int = 2  # frames in a patch; an image repeats its frame to fill one
+    patch: int = 4  # pixels, both ways
+    stem: Literal["mlp", "linear"] = "mlp"
+    positions: Literal["sincos", "learned"] = "sincos"
+    learned_grid: tuple[int, int, int] | None = None  # the fixed grid of learned positions
+    class_token: bool = False
+    pool: Literal["mean", "class"] = "mean"
+    qk_norm: bool = True
+    layer_scale: float | None = 0.1
+    drop_path: float = 0.0
+
+
+# timm's names and widths, so that speed compares like for like
+SIZES: dict[str, dict[str, int]] = {
+    "nano": {"width": 128, "depth": 4, "heads": 4},
+    "micro": {"width": 192, "depth": 6, "heads": 3},
+    "tiny": {"width": 192, "depth": 12, "heads": 3},
+    "small": {"width": 384, "depth": 12, "heads": 6},
+    "base": {"width": 768, "depth": 12, "heads": 12},
+    "large": {"width": 1024, "depth": 24, "heads": 16},
+}
+
+
+class Features(NamedTuple):
+    """What the encoder saw: one vector per token, and one for the whole clip."""
+
+    tokens: Tensor  # [B, N, D]
+    pooled: Tensor  # [B, D]
+
+
+class Backbone(nn.Module):
+    """A pre-norm Vision Transformer over tubelets (ViT, Dosovitskiy et al. 2021; tubelets, Arnab et al. 2021)."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        if config.width % config.heads:
+            raise ConfigError(f"width {config.width} does not divide into {config.heads} heads")
+        self.config = config
+        numbers = config.channels * config.tubelet * config.patch**2
+        self.stem = Stem(config.stem, numbers, config.width)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
+        self.learned = self._learned_positions()
+        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(
+                config.width,
+                config.heads,
+                mlp_ratio=config.mlp_ratio,
+                qk_norm=config.qk_norm,
+                layer_scale=config.layer_scale,
+                drop_path=rate,
+            )
+            for rate in rates
+        )
+        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        self.apply(init_linear)
+        for drawn in (self.class_token, self.learned):
+            if drawn is not None:
+                nn.init.trunc_normal_(drawn, std=0.02)
+
+    def grid(self, clip: Tensor) -> tuple[int, int, int]:
+        """The token grid (t, h, w) of a clip.  Raises ConfigError when the frame is not a whole number of patches."""
+        height, width = clip.shape[-2:]
+        if height % self.config.patch or width % self.config.patch:
+            raise ConfigError(
+                f"frame of {height} x {width} is not a multiple of patch {self.config.patch}: "
+                f"pick a size such as {height - height % self.config.patch}"
+            )
+        return grid_of(clip.shape, self.config.tubelet, self.config.patch)
+
+    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Features:
+        """Encode all tokens, or only those named by `keep` [B, M] (the others cost nothing)."""
+        patches = patchify(clip, self.config.tubelet, self.config.patch)  # [B, N, P]
+        place = self._positions(self.grid(clip), clip.device)  # [N, D]
+        if keep is None:
+            x = self.stem(patches) + place
+        else:
+            x = self.stem(take_tokens(patches, keep)) + place[keep]  # [B, M, D]
+        if self.class_token is not None:
+            x = torch.cat([self._placed_class_token().expand(len(x), -1, -1), x], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        tokens = x if self.class_token is None else x[:, 1:]
+        pooled = x[:, 0] if self.config.pool == "class" else tokens.mean(dim=1)
+        return Features(tokens, pooled)
+
+    def _learned_positions(self) -> nn.Parameter | None:
+        if self.config.positions == "sincos":
+            return None
+        if self.config.learned_grid is None:
+            raise ConfigError("learned positions need learned_grid, for example [1, 8, 8]")
+        t, h, w = self.config.learned_grid
+        extra = int(self.config.class_token)
+        return nn.Parameter(torch.zeros(1, t * h * w + extra, self.config.width))
+
+    def _positions(self, grid: tuple[int, int, int], device: torch.device) -> Tensor:
+        if self.learned is None:
+            return positions(grid, self.config.width, device)
+        if grid != self.config.learned_grid:
+            raise ConfigError(f"learned positions fit grid {self.config.learned_grid}, not {grid}")
+        return self.learned[0, int(self.config.class_token) :]
+
+    def _placed_class_token(self) -> Tensor:
+        assert self.class_token is not None
+        return self.class_token if self.learned is None else self.class_token + self.learned[:, :1]

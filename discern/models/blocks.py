@@ -1,0 +1,103 @@
+"""The Transformer block: pre-norm attention and MLP.  [B, N, D] -> [B, N, D]"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NORM_EPS = 1e-6  # as timm and the original ViT
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; qk-norm (Dehghani et al. 2023) keeps its logits bounded under an adversary."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        assert width % heads == 0, (width, heads)
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.q_norm = nn.LayerNorm(width // heads, eps=NORM_EPS) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(width // heads, eps=NORM_EPS) if qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, N, D = x.shape
+        q, k, v = self.qkv(x).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        q, k = self.q_norm(q), self.k_norm(k)  # [B, heads, N, D / heads]
+        x = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+        return self.proj(x.transpose(1, 2).reshape(B, N, D))
+
+
+class Mlp(nn.Module):
+    """Two layers with GELU.  [B, N, D] -> [B, N, D]"""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class LayerScale(nn.Module):
+    """A learned gain per channel on a residual branch (Touvron et al. 2021)."""
+
+    def __init__(self, width: int, value: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each on a normalised copy of the residual stream.
+
+    `modulation` [B, 1, 2 * D] scales and shifts both normalised copies (self-modulation, ViTGAN section 3.3).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        qk_norm: bool = True,
+        layer_scale: float | None = 0.1,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attn = Attention(width, heads, qk_norm)
+        self.ls1 = LayerScale(width, layer_scale) if layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.ls2 = LayerScale(width, layer_scale) if layer_scale else nn.Identity()
+        self.drop_path = drop_path
+
+    def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
+        x = x + self._drop(self.ls1(self.attn(_modulate(self.norm1(x), modulation))))
+        return x + self._drop(self.ls2(self.mlp(_modulate(self.norm2(x), modulation))))
+
+    def _drop(self, branch: Tensor) -> Tensor:
+        """Stochastic depth: leave the whole branch out for some items of the batch."""
+        if self.drop_path == 0.0 or not self.training:
+            return branch
+        alive = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
+        return branch * alive / (1.0 - self.drop_path)
+
+
+def _modulate(x: Tensor, modulation: Tensor | None) -> Tensor:
+    if modulation is None:
+        return x
+    scale, shift = modulation.chunk(2, dim=-1)
+    return x * (1 + scale) + shift
+
+
+def init_linear(module: nn.Module) -> None:
+    """Truncated normal weights of deviation 0.02 and zero biases, for `module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,51 @@
+"""The discriminator: clip -> a verdict on each patch and on the whole, from one shared encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from discern.models.backbone import Backbone, Features
+from discern.models.blocks import init_linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """Which features the global head reads."""
+
+    hidden: int = 128
+    # ContraD (Jeong & Shin 2021): a global head on detached features cannot collapse the encoder
+    detach_global: bool = True
+
+
+class Verdict(NamedTuple):
+    """Logits: above zero means real."""
+
+    patch: Tensor  # [B, N]
+    whole: Tensor  # [B]
+    features: Features
+
+
+class Discriminator(nn.Module):
+    """A backbone with a linear head per patch (ELECTRA, GAN-MAE) and a two-layer head on the pooled features."""
+
+    def __init__(self, config: DiscriminatorConfig, backbone: Backbone) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        width = backbone.config.width
+        self.patch_head = nn.Linear(width, 1)
+        self.global_head = nn.Sequential(
+            nn.Linear(width, config.hidden), nn.GELU(), nn.Linear(config.hidden, 1)
+        )
+        self.patch_head.apply(init_linear)
+        self.global_head.apply(init_linear)
+
+    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Verdict:
+        """Judge a clip, or only the tokens named by `keep` [B, M].  [B, C, T, H, W] -> Verdict"""
+        features = self.backbone(clip, keep)
+        pooled = features.pooled.detach() if self.config.detach_global else features.pooled
+        patch = self.patch_head(features.tokens).squeeze(-1).float()
+        return Verdict(patch, self.global_head(pooled).squeeze(-1).float(), features)

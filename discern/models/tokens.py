@@ -1,0 +1,97 @@
+"""Clips to patch tokens and back: tubelets, stems that do not leak between patches, positions for any grid.
+
+B batch  C channels  T frames  H, W pixels  N tokens  D width;  a patch holds P = C * t * p * p numbers.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+Grid = tuple[int, int, int]  # tokens in t, h, w
+
+
+def fill_tubelets(clip: Tensor, tubelet: int) -> Tensor:
+    """Repeat the last frame until T is a multiple of `tubelet`; an image becomes a still clip (OmniMAE).
+
+    [B, C, T, H, W] -> [B, C, T', H, W]
+    """
+    missing = -clip.shape[2] % tubelet
+    if missing == 0:
+        return clip
+    return torch.cat([clip, clip[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
+
+
+def grid_of(shape: torch.Size | tuple[int, ...], tubelet: int, patch: int) -> Grid:
+    """The token grid of a clip of shape [B, C, T, H, W]."""
+    _, _, frames, height, width = shape
+    return (-(-frames // tubelet), height // patch, width // patch)
+
+
+def patchify(clip: Tensor, tubelet: int, patch: int) -> Tensor:
+    """[B, C, T, H, W] -> [B, N, P], tokens in order t, h, w and a patch in order C, t, p, p."""
+    clip = fill_tubelets(clip, tubelet)
+    B, C, T, H, W = clip.shape
+    assert H % patch == 0 and W % patch == 0, (clip.shape, patch)
+    t, h, w = T // tubelet, H // patch, W // patch
+    x = clip.reshape(B, C, t, tubelet, h, patch, w, patch)
+    return x.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(B, t * h * w, -1)
+
+
+def unpatchify(patches: Tensor, grid: Grid, tubelet: int, patch: int) -> Tensor:
+    """The inverse of `patchify`.  [B, N, P] -> [B, C, t * tubelet, h * patch, w * patch]"""
+    B, N, P = patches.shape
+    t, h, w = grid
+    C = P // (tubelet * patch * patch)
+    x = patches.reshape(B, t, h, w, C, tubelet, patch, patch).permute(0, 4, 1, 5, 2, 6, 3, 7)
+    return x.reshape(B, C, t * tubelet, h * patch, w * patch)
+
+
+def take_tokens(tokens: Tensor, keep: Tensor) -> Tensor:
+    """The tokens named by `keep`.  [B, N, D], [B, M] -> [B, M, D]"""
+    return tokens.gather(1, keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def positions(grid: Grid, width: int, device: torch.device | str = "cpu") -> Tensor:
+    """Separable sine-cosine positions: a quarter of the width for t, the rest shared by h and w.  -> [N, D]"""
+    return _positions(grid, width).to(device)
+
+
+@lru_cache(maxsize=64)
+def _positions(grid: Grid, width: int) -> Tensor:
+    time_width = width // 4 // 2 * 2
+    row_width = (width - time_width) // 4 * 2
+    column_width = width - time_width - row_width
+    t, h, w = (torch.arange(n, dtype=torch.float64) for n in grid)
+    t, h, w = (axis.flatten() for axis in torch.meshgrid(t, h, w, indexing="ij"))  # each [N]
+    parts = [_sincos(t, time_width), _sincos(h, row_width), _sincos(w, column_width)]
+    return torch.cat(parts, dim=1).float()
+
+
+def _sincos(position: Tensor, width: int) -> Tensor:
+    # "Attention is all you need", section 3.5; an odd width gets a last column of zeros
+    half = width // 2
+    rates = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / max(half, 1))
+    angles = position[:, None] * rates
+    columns = torch.cat([angles.sin(), angles.cos()], dim=1)
+    return nn.functional.pad(columns, (0, width - columns.shape[1]))
+
+
+class Stem(nn.Module):
+    """One patch in, one token out, so that a hidden patch leaves no trace in its neighbours.  [B, N, P] -> [B, N, D]
+
+    `linear` is ViT's patch embedding; `mlp` adds a hidden layer inside the patch, a cheap stand-in for a convolution.
+    """
+
+    def __init__(self, kind: str, patch_numbers: int, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(patch_numbers, width)
+        self.outer = nn.Linear(width, width) if kind == "mlp" else None
+
+    def forward(self, patches: Tensor) -> Tensor:
+        x = self.inner(patches)
+        if self.outer is None:
+            return x
+        return self.outer(nn.functional.gelu(x))
