@@ -1,0 +1,69 @@
+# Everything here works on a machine that has Python (3.11 or newer) and make.
+#   make demo      the whole pipeline on real data that ships with it, ends with the path of the report
+#   make test      the tests of a few seconds each      make test-all   the long ones too
+#   make check     format, lint, types, floors          make docs       the pages, into site/
+#   make bench     the benchmarks, one JSON each
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+OUT ?= demo-out
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+SETUPTOOLS := $(shell sed -n 's/^setuptools==/setuptools==/p' constraints.txt)
+
+.PHONY: demo test test-all check format docs bench install clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# torch goes first and alone, so that pip takes exactly this version, as a CPU wheel where one is offered
+$(VENV)/torch.stamp: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Discern needs Python 3.11 or newer; pick one: make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet $(SETUPTOOLS) $(TORCH)
+	@touch $@
+
+$(VENV)/core.stamp: $(VENV)/torch.stamp pyproject.toml
+	$(PIP) install --quiet --no-build-isolation --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/core.stamp
+	$(PIP) install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/dev.stamp
+
+demo: $(VENV)/core.stamp
+	$(BIN)/discern demo --out $(OUT)
+	@echo "Report: $(abspath $(OUT))/report.html"
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: $(VENV)/dev.stamp
+	@for script in benchmarks/bench_*.py; do \
+	  test -e "$$script" || { echo "no benchmarks here yet"; break; }; \
+	  echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
+	done
+
+clean:
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
