@@ -1,7 +1,8 @@
-"""Files written whole or not at all: bytes or JSON come in, a durable file goes out, and its SHA-256.
+"""Files written whole or not at all: bytes or JSON come in, a durable file goes out.
 
-A reader sees the old file or the new one, never a part: the data goes to a hidden file in the same folder, is synced,
-and then takes the name; the folder is synced last, so that the name survives a power cut too.
+A reader sees the old file or the new one, never a part: the data goes to a hidden file in the same
+folder, is synced, and then takes the name; the folder is synced last, so that the name survives a
+power cut too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ TEMPORARY = ".tmp-"  # how the name of an unfinished file or folder begins
 
 
 def write_bytes(path: Path | str, data: bytes | bytearray | memoryview) -> None:
-    """The file holds exactly `data` when this returns; after an OSError it holds what it held before."""
+    """The file holds `data` when this returns; after an OSError it holds what it held before."""
     path = Path(path)
     with _temporary(path) as temporary:
         write_new(temporary, data)
@@ -30,13 +31,13 @@ def write_bytes(path: Path | str, data: bytes | bytearray | memoryview) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """`value` as readable JSON.  NaN and infinity become null, and `nonfinite` in the file lists where they stood."""
+    """`value` as readable JSON; NaN and infinity as in `json_text`."""
     write_bytes(path, (json_text(value, indent=2) + "\n").encode())
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A name of the same suffix to write to (for libraries that open files themselves); it becomes `path` at the end."""
+    """A name to write to, for libraries that open files themselves; it becomes `path` at the end."""
     path = Path(path)
     with _temporary(path) as temporary:
         yield temporary
@@ -46,7 +47,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_new(path: Path | str, data: bytes | bytearray | memoryview) -> None:
-    """A new file with `data`, synced to the disk.  It is not atomic by itself: for files inside a temporary folder."""
+    """A new file, synced to the disk.  Not atomic by itself: for files in a temporary folder."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         left = memoryview(data).cast("B")
@@ -67,7 +68,7 @@ def sync_file(path: Path | str) -> None:
 
 
 def sync_folder(path: Path | str) -> None:
-    """Wait until the folder's list of names is on the disk (POSIX; a folder cannot be opened on Windows)."""
+    """Wait until the folder's list of names is on the disk (Windows cannot open a folder)."""
     if os.name == "posix":
         sync_file(path)
 
@@ -79,7 +80,7 @@ def sha256(path: Path | str) -> str:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Strict JSON.  A mapping with NaN or infinity in it gets a key `nonfinite`: the places that were set to null."""
+    """Strict JSON.  NaN and infinity become null, and a key `nonfinite` lists where they stood."""
     lost: list[str] = []
     plain = _plain(value, "", lost)
     if lost and isinstance(plain, dict):
@@ -122,7 +123,7 @@ def _from_numpy(value: Any, place: str) -> Any:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    # short whatever the length of the name; the suffix stays because libraries choose the format by it
+    # short for any length of the name; the suffix stays: libraries choose the format by it
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}{path.suffix[:20]}")
     try:
         yield temporary
