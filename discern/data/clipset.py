@@ -1,0 +1,168 @@
+"""Items of one kind, prepared for a model: a `Source` and indices in, uint8 arrays [n, S, h, w, 3] out.
+
+Everything is decoded once and kept in memory when it fits; else items are decoded when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from discern.clip import Kind
+from discern.data.badfiles import BadFiles
+from discern.data.decode import decode
+from discern.data.limits import Limits
+from discern.data.preprocess import PreprocessConfig, prepare
+from discern.data.sources import Source
+from discern.errors import BadItem, DataError
+
+UNLABELLED = -1
+DECODER_THREADS = 2  # Pillow and PyAV release the interpreter lock while they decode
+
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+class ClipSet:
+    """Items of one kind at one size.  `labels` int64 [n], `keys` [n]; frames by `take`."""
+
+    def __init__(
+        self,
+        source: Source,
+        indices: Sequence[int],
+        labels: np.ndarray,
+        kind: Kind,
+        preprocess: PreprocessConfig,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        assert len(indices) == len(labels)
+        self.source = source
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.kind = kind
+        self.preprocess = preprocess
+        self.limits = limits or Limits()
+        self.memory: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def stored_frames(self) -> int:
+        """S: frames kept of each item."""
+        return 1 if self.kind is Kind.IMAGE else self.preprocess.stored_frames
+
+    @property
+    def bytes(self) -> int:
+        """Memory that all items take once decoded."""
+        return len(self) * self.stored_frames * self.preprocess.height * self.preprocess.width * 3
+
+    def key(self, position: int) -> str:
+        """The source's name of an item."""
+        return self.source.items[self.indices[position]].key
+
+    def read(self, position: int) -> np.ndarray:
+        """Decode one item.  -> uint8 [S, h, w, 3].  Raises BadItem."""
+        if self.memory is not None:
+            return self.memory[position]
+        encoded = self.source.read(int(self.indices[position]))
+        frames = None if self.kind is Kind.IMAGE else self.stored_frames
+        side = max(self.preprocess.height, self.preprocess.width)
+        clip = decode(encoded, self.limits, frames=frames, side=side)
+        return prepare(clip, self.preprocess)
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """Items at `positions` [B].  -> uint8 [B, S, h, w, 3]"""
+        if self.memory is not None:
+            return self.memory[positions]
+        return np.stack([self._read_or_next(int(position)) for position in positions])
+
+    def load(self, bad: BadFiles, progress: Progress | None = None) -> None:
+        """Decode everything into memory; what cannot be read is noted in `bad` and left out."""
+        shape = (len(self), self.stored_frames, self.preprocess.height, self.preprocess.width, 3)
+        memory = np.empty(shape, dtype=np.uint8)
+        good = np.ones(len(self), dtype=bool)
+
+        def fill(position: int) -> str | None:
+            try:
+                memory[position] = self.read(position)
+            except BadItem as error:
+                return str(error)
+            return None
+
+        with ThreadPoolExecutor(DECODER_THREADS) as pool:
+            reasons = pool.map(fill, range(len(self)), chunksize=64)
+            for position, reason in enumerate(reasons):
+                if reason is not None:
+                    good[position] = False
+                    bad.add(self.key(position), reason)
+                if progress is not None and position % 64 == 0:
+                    progress(position, len(self))
+        self.memory = memory if good.all() else memory[good]
+        self.indices, self.labels = self.indices[good], self.labels[good]
+
+    def subset(self, positions: np.ndarray, labels: np.ndarray | None = None) -> ClipSet:
+        """The items at `positions`, sharing nothing but the source."""
+        chosen = ClipSet(
+            self.source,
+            self.indices[positions].tolist(),
+            self.labels[positions] if labels is None else labels,
+            self.kind,
+            self.preprocess,
+            limits=self.limits,
+        )
+        chosen.memory = None if self.memory is None else self.memory[positions]
+        return chosen
+
+    def _read_or_next(self, position: int) -> np.ndarray:
+        # a file that breaks after it was checked must not end a long run: its neighbour stands in
+        for step in range(10):
+            try:
+                return self.read((position + step) % len(self))
+            except BadItem:
+                continue
+        raise DataError(f"ten items in a row cannot be read, from {self.key(position)} on: is the data still there?")
+
+
+def clip_sets(
+    source: Source,
+    indices: Iterable[int],
+    preprocess: PreprocessConfig,
+    *,
+    classes: Sequence[str] = (),
+    unlabelled: Iterable[int] = (),
+    limits: Limits | None = None,
+) -> dict[Kind, ClipSet]:
+    """One set per kind that occurs.  Items in `unlabelled` get label -1 whatever the source says."""
+    number = {name: i for i, name in enumerate(classes)}
+    labelled = {int(i): _class_of(source, int(i), number) for i in indices}
+    chosen = {**labelled, **{int(i): UNLABELLED for i in unlabelled}}
+    sets = {}
+    for kind in Kind:
+        mine = sorted(i for i in chosen if source.items[i].kind is kind)
+        if mine:
+            labels = np.array([chosen[i] for i in mine], dtype=np.int64)
+            sets[kind] = ClipSet(source, mine, labels, kind, preprocess, limits=limits)
+    return sets
+
+
+def load_all(sets: Iterable[ClipSet], bad: BadFiles, memory_bytes: int, progress: Progress | None = None) -> None:
+    """Decode the sets into memory when they all fit into `memory_bytes`; then stop if too many were bad."""
+    sets = list(sets)
+    if sum(one.bytes for one in sets) > memory_bytes:
+        return
+    total = sum(len(one) for one in sets)
+    for one in sets:
+        one.load(bad, progress)
+    bad.check(total)
+
+
+def _class_of(source: Source, index: int, number: Mapping[str, int]) -> int:
+    item = source.items[index]
+    if not item.labels or not number:
+        return UNLABELLED
+    if len(item.labels) > 1:
+        raise DataError(f"{item.key} has {len(item.labels)} labels; training takes one label per item: keep one of them")
+    return number[item.labels[0]]

@@ -1,0 +1,152 @@
+"""Batches in a seeded order whose position is (epoch, index), so that a resumed run sees the very same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from discern.clip import Batch, Kind
+from discern.data.clipset import ClipSet
+from discern.data.preprocess import even_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """Batch sizes and the mix of images and clips."""
+
+    batch_size: int = 256  # images
+    clip_batch_size: int | None = None  # clips; None: as many as hold about the same number of tokens
+    clip_share: float = 0.33  # at least this share of the batches are clips, where there are both
+    workers: int = 0  # decoder processes; 0 when everything is in memory
+    memory_share: float = 0.4  # of the free memory may hold decoded items
+
+
+class Position(NamedTuple):
+    """The batch that comes next."""
+
+    epoch: int = 0
+    index: int = 0
+
+
+class _Request(NamedTuple):
+    """One batch: which set, which items, and the seed of its random frames."""
+
+    kind: Kind
+    positions: np.ndarray
+    seed: tuple[int, ...]
+
+
+class Loader:
+    """Endless batches of one kind each, from one set per kind."""
+
+    def __init__(
+        self, sets: Mapping[Kind, ClipSet], config: LoaderConfig, *, seed: int, clip_tokens_per_image: int = 4
+    ) -> None:
+        assert sets and all(len(one) for one in sets.values())
+        self.sets, self.config, self.seed = dict(sets), config, seed
+        clip_batch = config.clip_batch_size or max(8, config.batch_size // clip_tokens_per_image)
+        self.batch_size = {Kind.IMAGE: config.batch_size, Kind.CLIP: clip_batch}
+
+    def batches(self, start: Position = Position()) -> Iterator[tuple[Position, Batch]]:
+        """(position after it, batch) from `start` on, for ever.  Frames are uint8 [B, 3, T, h, w]."""
+        epoch, index = start
+        while True:
+            plan = self.plan(epoch)
+            loader = DataLoader(
+                _Fetch(self.sets),
+                batch_sampler=[[request] for request in plan[index:]],  # type: ignore[arg-type]
+                collate_fn=_same,
+                num_workers=0 if self._in_memory() else self.config.workers,
+                generator=torch.Generator().manual_seed(self.seed),
+            )
+            for number, batch in enumerate(loader, start=index + 1):
+                ended = number == len(plan)
+                yield (Position(epoch + 1, 0) if ended else Position(epoch, number)), batch
+            epoch, index = epoch + 1, 0
+
+    def plan(self, epoch: int) -> list[_Request]:
+        """The batches of one epoch: each kind shuffled, cut into batches, and the batches shuffled together."""
+        per_kind = {kind: self._natural_batches(kind) for kind in self.sets}
+        if len(per_kind) == 2:
+            share = self.config.clip_share
+            wanted = round(per_kind[Kind.IMAGE] * share / max(1e-9, 1 - share))
+            per_kind[Kind.CLIP] = max(per_kind[Kind.CLIP], wanted)
+        batches = [
+            (kind, positions)
+            for kind, count in per_kind.items()
+            for positions in self._shuffled(kind, count, epoch)
+        ]
+        order = np.random.default_rng([self.seed, epoch, 7]).permutation(len(batches))
+        return [
+            _Request(*batches[slot], seed=(self.seed, epoch, number)) for number, slot in enumerate(order)
+        ]
+
+    def _natural_batches(self, kind: Kind) -> int:
+        return max(1, len(self.sets[kind]) // self.batch_size[kind])
+
+    def _shuffled(self, kind: Kind, count: int, epoch: int) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng([self.seed, epoch, list(Kind).index(kind)])
+        size = min(self.batch_size[kind], len(self.sets[kind]))
+        done = 0
+        while done < count:
+            order = rng.permutation(len(self.sets[kind]))
+            for first in range(0, len(order) - size + 1, size):
+                if done < count:
+                    yield np.sort(order[first : first + size])
+                    done += 1
+
+    def _in_memory(self) -> bool:
+        return all(one.memory is not None for one in self.sets.values())
+
+
+class _Fetch:
+    """A map-style data set whose index is a whole batch request."""
+
+    def __init__(self, sets: Mapping[Kind, ClipSet]) -> None:
+        self.sets = sets
+
+    def __getitem__(self, request: _Request) -> Batch:
+        return self.__getitems__([request])
+
+    def __getitems__(self, requests: list[_Request]) -> Batch:
+        (request,) = requests
+        chosen = self.sets[request.kind]
+        frames = chosen.take(request.positions)  # [B, S, h, w, 3]
+        if request.kind is Kind.CLIP:
+            wanted = chosen.preprocess.frames
+            frames = _random_frames(frames, wanted, np.random.default_rng(request.seed))
+        return as_batch(frames, chosen.labels[request.positions], request.positions)
+
+
+def evaluation_batches(chosen: ClipSet, batch_size: int) -> Iterator[Batch]:
+    """All items once, in order, evenly spaced frames."""
+    for first in range(0, len(chosen), batch_size):
+        positions = np.arange(first, min(first + batch_size, len(chosen)))
+        frames = chosen.take(positions)
+        if chosen.kind is Kind.CLIP:
+            frames = frames[:, even_frames(frames.shape[1], chosen.preprocess.frames)]
+        yield as_batch(frames, chosen.labels[positions], positions)
+
+
+def as_batch(frames: np.ndarray, labels: np.ndarray, positions: np.ndarray) -> Batch:
+    """uint8 [B, T, h, w, 3] -> Batch of uint8 [B, 3, T, h, w]"""
+    clip = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 4, 1, 2, 3)))
+    return Batch(clip=clip, label=torch.from_numpy(labels), index=torch.from_numpy(positions))
+
+
+def _random_frames(frames: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """A random window of each clip at a random even pace.  [B, S, ...] -> [B, wanted, ...]"""
+    B, S = frames.shape[:2]
+    span = rng.integers(min(wanted, S), S + 1, size=B)
+    start = rng.integers(0, S - span + 1)
+    chosen = start[:, None] + ((np.arange(wanted) + 0.5) * span[:, None] / wanted).astype(np.int64)
+    return frames[np.arange(B)[:, None], chosen]
+
+
+def _same(batch: Batch) -> Batch:
+    return batch

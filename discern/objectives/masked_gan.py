@@ -1,0 +1,285 @@
+"""The default objective: masked adversarial in-painting and view consistency in one shared encoder.
+
+The generator (encoder of the visible tokens, light decoder, noise) paints hidden patches; the discriminator (the same
+encoder) judges each patch and the whole.  One encoder pass over two views with tokens dropped serves the view term,
+the reconstruction and the forgery.  A weight of 0 takes a term out and costs nothing: MAE, MAE + view and
+MAE + adversary are settings of this file.  Sources: MAE (He et al. 2022), GAN-MAE (Fei et al. 2023), SimCLR and MoCo v3
+(Chen et al. 2020, 2021), ContraD (Jeong & Shin 2021), MSN (Assran et al. 2022).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from discern.clip import Batch
+from discern.models.backbone import Features
+from discern.models.blocks import init_linear
+from discern.models.discriminator import Discriminator
+from discern.models.generator import Generator
+from discern.models.tokens import patchify, take_tokens, unpatchify
+from discern.objectives.adversarial import (
+    contrast,
+    contrast_teacher,
+    diversity,
+    finite_difference_penalty,
+    patch_accuracy,
+    relativistic,
+)
+from discern.objectives.masking import Mask, random_mask
+from discern.objectives.objective import Losses, Objective, ramp
+
+View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> float, augmented
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedGanConfig:
+    """Weights and shares.  The defaults are the recipe for few CPU minutes."""
+
+    mask_ratio: float = 0.5  # of an image's tokens
+    clip_mask_ratio: float = 0.75  # of a clip's tokens, in tubes
+    block_chance: float = 0.5  # of masking in squares of 2 x 2 tokens
+    reconstruction: float = 0.5
+    reconstruction_share: float = 0.5  # of the batch is decoded
+    view: float = 1.0
+    temperature: float = 0.2
+    teacher: bool = False  # an EMA encoder gives the targets (MoCo v3) instead of the other view (SimCLR)
+    projection: int = 128
+    patch_adversary: float = 0.2
+    global_adversary: float = 0.2
+    # length of the adversary's gradient on the generated pixels, against that of the reconstruction
+    generator_adversary: float = 0.3
+    adversary_start: float = 0.5  # share of the training before which there is no adversary
+    adversary_share: float = 0.25  # of the batch goes through the adversary
+    adversary_keep: float = 0.5  # of the tokens the discriminator reads
+    adversary_noise: float = 0.15  # instance noise on what it reads, annealed to 0
+    noise_share: float = 0.25  # of the adversary's fakes are drawn from noise alone
+    penalty: float = 0.1  # gamma of R1 and R2
+    penalty_sigma: float = 0.03
+    penalty_share: float = 0.25  # of the adversary's items
+    time_fakes: float = 0.2  # clips only: tell real motion from frozen, shuffled and reversed
+
+
+class MaskedGan(Objective):
+    """One phase, one backward pass; what must not flow is detached."""
+
+    def __init__(
+        self,
+        config: MaskedGanConfig,
+        discriminator: Discriminator,
+        generator: Generator,
+        view: View,
+        masked: View,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.discriminator, self.generator = discriminator, generator
+        self.view, self.masked = view, masked
+        width = discriminator.backbone.config.width
+        self.projector = _mlp(width, config.projection)
+        self.predictor = _mlp(config.projection, config.projection)
+        self.time_head = nn.Linear(width, len(TIME_FAKES))
+        self.time_head.apply(init_linear)
+        # eased by the watch when the adversary wins or loses outright
+        self.register_buffer("adversary_scale", torch.ones(()))
+        self.average = nn.ModuleList(
+            copy.deepcopy(one).requires_grad_(False) for one in (discriminator, generator, self.projector)
+        )
+        self.averages = list(
+            zip((discriminator, generator, self.projector), self.average, strict=True)
+        )
+        live = [discriminator, generator, self.projector, self.predictor, self.time_head]
+        self.players = {"both": nn.ModuleList(live)}
+
+    def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
+        assert phase == "both", phase
+        config, parts, total = self.config, {}, torch.zeros(())
+        twice = config.view > 0
+        clips = [self.view(batch.clip, rng) for _ in range(2)] if twice else [self.masked(batch.clip, rng)]
+        seen = torch.cat(clips)  # [V, C, T, H, W], V = B or 2 B
+        mask = self._mask(seen, rng)
+        features = self.discriminator.backbone(seen, mask.keep)
+
+        if config.view > 0:
+            view = self._view_loss(features, clips)
+            total, parts["view"] = total + config.view * view, view.item()
+        if config.reconstruction > 0:
+            count = max(1, round(len(batch.clip) * (config.reconstruction_share if twice else 1.0)))
+            reconstruction = self._reconstruction_loss(seen, features, mask, count, rng)
+            total = total + config.reconstruction * reconstruction
+            parts["reconstruction"] = reconstruction.item()
+        strength = ramp(progress, config.adversary_start) * float(self.adversary_scale)
+        if strength > 0 and (config.patch_adversary > 0 or config.global_adversary > 0):
+            adversary, said = self._adversary_loss(seen, features, mask, rng, progress)
+            total, parts = total + strength * adversary, parts | said
+        if config.time_fakes > 0 and seen.shape[2] > 1:
+            motion, said = self._time_loss(clips[0], rng)
+            total, parts = total + config.time_fakes * motion, parts | said
+        return Losses(total=total, parts=parts)
+
+    def _mask(self, clip: Tensor, rng: torch.Generator) -> Mask:
+        config, is_clip = self.config, clip.shape[2] > 1
+        ratio = config.clip_mask_ratio if is_clip else config.mask_ratio
+        block = 2 if torch.rand((), generator=rng, device=rng.device) < config.block_chance else 1
+        grid = self.discriminator.backbone.grid(clip)
+        return random_mask(len(clip), grid, ratio, rng, block=block, tube=is_clip)
+
+    def _view_loss(self, features: Features, clips: list[Tensor]) -> Tensor:
+        """Two views of an item shall look alike, and unlike those of others."""
+        temperature = self.config.temperature
+        left, right = self.projector(features.pooled).chunk(2)  # [B, Q] each
+        if not self.config.teacher:
+            return contrast(left, right, temperature)
+        average_discriminator, _, average_projector = self.average
+        with torch.no_grad():  # the teacher sees all tokens, and each view predicts the other
+            pooled = average_discriminator.backbone(torch.cat(clips)).pooled
+            left_target, right_target = average_projector(pooled).chunk(2)
+        forth = contrast_teacher(self.predictor(left), right_target, temperature)
+        back = contrast_teacher(self.predictor(right), left_target, temperature)
+        return (forth + back) / 2
+
+    def _reconstruction_loss(
+        self, clip: Tensor, features: Features, mask: Mask, count: int, rng: torch.Generator
+    ) -> Tensor:
+        """Mean squared error of the hidden patches, each divided by its own variance (MAE, section 3)."""
+        clip, keep, hidden = clip[:count], mask.keep[:count], mask.hidden[:count]
+        noise = self.generator.draw_noise(count, rng)
+        painted = self.generator(noise, tuple(clip.shape[2:]), features.tokens[:count], keep)
+        error, _ = self._patch_error(painted, clip)
+        return take_tokens(error.unsqueeze(-1), hidden).mean()
+
+    def _patch_error(self, painted: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """-> normalised squared error per patch [B, N], and the weight [B, N] of each patch"""
+        target = self._patches(clip)
+        weight = 1.0 / (target.var(dim=-1) + 0.02)  # 0.02: flat patches must not rule the loss
+        return (self._patches(painted) - target).square().mean(dim=-1) * weight, weight
+
+    def _adversary_loss(
+        self, clip: Tensor, features: Features, mask: Mask, rng: torch.Generator, progress: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Both players on a share of the batch: the discriminator's loss, and the generator's through its gradient."""
+        config = self.config
+        count = max(2, round(len(clip) / (2 if config.view > 0 else 1) * config.adversary_share))
+        real, pooled = clip[:count], features.pooled[:count]
+        fake, is_fake = self._forge(real, features, mask, rng)
+        pixels = self._pixel_map(is_fake, real)
+        # the discriminator must never see the generator's graph, or it would learn to make forgery easier to spot
+        composite = torch.where(pixels, fake.detach(), real).requires_grad_()
+        sigma = config.adversary_noise * (1 - progress)
+        noise = torch.randn(composite.shape, generator=rng, device=rng.device).to(composite.device)
+        grid = self.discriminator.backbone.grid(real)
+        keep = random_mask(count, grid, 1 - config.adversary_keep, rng, tube=grid[0] > 1).keep
+        verdict = self.discriminator(composite + sigma * noise, keep)
+        is_real = ~is_fake.gather(1, keep)  # [B, M]
+
+        whole_real = self.discriminator.global_head(
+            pooled.detach() if self.discriminator.config.detach_global else pooled
+        ).squeeze(-1).float()
+        patch = F.binary_cross_entropy_with_logits(verdict.patch, is_real.float())
+        whole = relativistic(whole_real, verdict.whole)
+        loss = config.patch_adversary * patch + config.global_adversary * whole
+        if config.penalty > 0:
+            some = max(1, round(count * config.penalty_share))
+            loss = loss + config.penalty / 2 * self._penalty(composite[:some].detach(), keep[:some], rng)
+
+        fooled = config.patch_adversary * F.softplus(-verdict.patch[~is_real]).mean()
+        fooled = fooled + config.global_adversary * relativistic(verdict.whole, whole_real.detach())
+        (push,) = torch.autograd.grad(fooled, composite, retain_graph=True)
+        loss = loss + self._follow(fake, real, push * pixels)
+        parts = {
+            "d_patch": patch.item(),
+            "d_whole": whole.item(),
+            "d_accuracy": patch_accuracy(verdict.patch, is_real),
+            "diversity": diversity(fake.detach(), real),
+        }
+        return loss, parts
+
+    def _forge(
+        self, real: Tensor, features: Features, mask: Mask, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Fakes, and which patches are fake: half of the hidden ones, or all where drawn from noise alone.
+
+        -> [B, C, T, H, W], bool [B, N]
+        """
+        count, shape = len(real), tuple(real.shape[2:])
+        free = round(count * self.config.noise_share)
+        painted = count - free
+        noise = self.generator.draw_noise(count, rng)
+        keep, hidden = mask.keep[:painted], mask.hidden[:painted]
+        # detached: the encoder must not learn to help the forger
+        tokens = features.tokens[:painted].detach()
+        fakes = [self.generator(noise[:painted], shape, tokens, keep)]
+        N = keep.shape[1] + hidden.shape[1]
+        chosen = torch.rand(hidden.shape, generator=rng, device=rng.device).to(hidden.device) < 0.6
+        is_fake = torch.zeros(painted, N, dtype=torch.bool, device=real.device)
+        is_fake = is_fake.scatter(1, hidden, chosen)
+        if free > 0:
+            fakes.append(self.generator(noise[painted:], shape))
+            is_fake = torch.cat([is_fake, is_fake.new_ones(free, N)])
+        return torch.cat(fakes), is_fake
+
+    def _follow(self, fake: Tensor, real: Tensor, push: Tensor) -> Tensor:
+        """A term whose gradient on the fakes is `push`, as long as `generator_adversary` reconstruction gradients.
+
+        The ratio of the two gradients is VQGAN's adaptive weight (Esser et al. 2021, eq. 7), taken at the pixels, where
+        it needs no further backward pass.
+        """
+        error = (fake.detach() - real).flatten(1).norm(dim=1).mean() / real[0].numel() ** 0.5
+        length = push.flatten(1).norm(dim=1).mean().clamp(min=1e-12)
+        scale = self.config.generator_adversary * error / length
+        return (fake * (push * scale)).sum() / len(fake) / real[0].numel() ** 0.5
+
+    def _penalty(self, clip: Tensor, keep: Tensor, rng: torch.Generator) -> Tensor:
+        def score(both: Tensor) -> Tensor:
+            verdict = self.discriminator(both, keep.repeat(2, 1))
+            return verdict.whole + verdict.patch.mean(dim=1)
+
+        return finite_difference_penalty(score, clip, self.config.penalty_sigma, rng)
+
+    def _time_loss(self, clip: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Name what was done to a clip's time: nothing, frozen, shuffled or reversed."""
+        count = max(len(TIME_FAKES), round(len(clip) * self.config.adversary_share))
+        altered, what = fake_time(clip[:count], rng)
+        grid = self.discriminator.backbone.grid(altered)
+        keep = random_mask(len(altered), grid, 1 - self.config.adversary_keep, rng, tube=True).keep
+        logits = self.time_head(self.discriminator.backbone(altered, keep).pooled).float()
+        right = (logits.argmax(1) == what).float().mean().item()
+        return F.cross_entropy(logits, what), {"time_accuracy": right}
+
+    def _patches(self, clip: Tensor) -> Tensor:
+        shape = self.discriminator.backbone.config
+        return patchify(clip, shape.tubelet, shape.patch)
+
+    def _pixel_map(self, is_fake: Tensor, clip: Tensor) -> Tensor:
+        """bool [B, N] -> bool [B, 1, T, H, W]"""
+        shape = self.discriminator.backbone.config
+        numbers = shape.tubelet * shape.patch**2
+        grid = self.discriminator.backbone.grid(clip)
+        spread = is_fake.unsqueeze(-1).expand(-1, -1, numbers)
+        return unpatchify(spread, grid, shape.tubelet, shape.patch)[:, :, : clip.shape[2]]
+
+
+TIME_FAKES = ("real", "frozen", "shuffled", "reversed")
+
+
+def fake_time(clip: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Alter the time of each clip in one of the ways of TIME_FAKES.  [B, C, T, H, W] -> the same, int64 [B]"""
+    B, _, T = clip.shape[:3]
+    what = torch.randint(len(TIME_FAKES), (B,), generator=rng, device=rng.device)
+    order = torch.arange(T, device=rng.device).repeat(B, 1)  # [B, T]
+    frozen = torch.randint(T, (B, 1), generator=rng, device=rng.device).expand(-1, T)
+    shuffled = torch.rand(B, T, generator=rng, device=rng.device).argsort(1)
+    for number, other in enumerate((order, frozen, shuffled, order.flip(1))):
+        order = torch.where((what == number).unsqueeze(1), other, order)
+    order = order.to(clip.device).view(B, 1, T, 1, 1).expand_as(clip)
+    return clip.gather(2, order), what.to(clip.device)
+
+
+def _mlp(width: int, out: int) -> nn.Sequential:
+    layers = nn.Sequential(nn.Linear(width, 2 * out), nn.GELU(), nn.Linear(2 * out, out))
+    return layers.apply(init_linear)

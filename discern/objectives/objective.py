@@ -1,0 +1,42 @@
+"""What a training step minimizes: the contract between an objective and the loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from discern.clip import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """One scalar to minimize, and what to write in the log."""
+
+    total: Tensor  # []
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+class Objective(nn.Module, ABC):
+    """Networks and the losses between them; knows no optimizer, file or rank.
+
+    players: phase -> the network that this phase updates, in order.  A phase may hold several networks and one
+    backward pass when the objective detaches what must not flow.
+    averages: (live, average) pairs; the loop moves each average towards its live network after every step.
+    """
+
+    players: dict[str, nn.Module]
+    averages: list[tuple[nn.Module, nn.Module]]
+
+    @abstractmethod
+    def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
+        """The loss of one phase.  `progress` runs from 0 to 1 over the whole training and drives every schedule."""
+
+
+def ramp(progress: float, start: float, length: float = 0.1) -> float:
+    """0 before `start`, 1 after `start + length`, linear between."""
+    if progress < start:
+        return 0.0
+    return min(1.0, (progress - start) / length) if length > 0 else 1.0
