@@ -1,0 +1,139 @@
+"""What a verb prints: a result comes in; lines for a person or JSON for a machine go out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from discern.errors import EXIT_DATA, EXIT_DONE
+from discern.files import json_text
+
+# results shown to a person, in this order, where a verb has them
+_SHOWN = (
+    "stopped_by",
+    "target",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "ece",
+    "classes",
+    "samples",
+    "steps",
+    "seconds",
+    "model",
+    "report",
+    "out",
+)
+_SHARES = frozenset({"target", "accuracy", "balanced_accuracy", "macro_f1"})
+
+
+@contextlib.contextmanager
+def one_answer(as_json: bool) -> Iterator[None]:
+    """With `--json`, what is printed on the way goes to stderr: stdout holds the answer alone."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield
+
+
+def finish(result: Mapping[str, Any], as_json: bool, then: str | None = None) -> int:
+    """Prints the result and the next command to type; the exit code is the result's own."""
+    code = int(result.get("exit_code", EXIT_DONE))
+    if as_json:
+        say_json({**result, "next": then} if then else result)
+        return code
+    for line in summary(result):
+        print(line)
+    if then:
+        print(f"next: {then}")
+    return code
+
+
+def finish_predictions(found: Sequence[Mapping[str, Any]], as_json: bool) -> int:
+    """One line per file: its classes, the likeliest first; files that cannot be read say why."""
+    broken = sum("error" in entry for entry in found)
+    if as_json:
+        say_json(list(found))
+    else:
+        rows = []
+        for entry in found:
+            chosen = entry.get("top", [])
+            text = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in chosen)
+            rows.append((str(entry["file"]), entry.get("error") or text))
+        print("\n".join(columns(rows)))
+    return EXIT_DATA if broken else EXIT_DONE
+
+
+def finish_check(found: Mapping[str, Any], as_json: bool, then: str) -> int:
+    """Counts and findings about data, one a line; lists are counted, with their first entries."""
+    if as_json:
+        say_json(found)
+        return EXIT_DONE
+    for name, value in found.items():
+        print(f"{name.replace('_', ' '):>18}  {_short(value)}")
+    print(f"next: {then}")
+    return EXIT_DONE
+
+
+def say_json(value: Any) -> None:
+    """One line of strict JSON on stdout."""
+    print(json_text(value))
+
+
+def summary(result: Mapping[str, Any]) -> list[str]:
+    """One line per result; blocks such as `images.pretrained` become rows of a table."""
+    lines = [
+        f"{name.replace('_', ' '):>18}  {_value(name, result)}"
+        for name in _SHOWN
+        if isinstance(result.get(name), str | int | float | Path)
+    ]
+    for kind, methods in result.items():
+        if isinstance(methods, Mapping):
+            rows = [
+                f"{kind:>10}  {method:<22} {_value('accuracy', block)}"
+                for method, block in methods.items()
+                if isinstance(block, Mapping) and isinstance(block.get("accuracy"), float | int)
+            ]
+            lines += rows
+    return lines
+
+
+def command(*words: object) -> str:
+    """A command line to paste into a shell; words in capitals are for the user to fill."""
+    return " ".join(shlex.quote(str(word)) for word in words if word is not None)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of equal length as aligned lines."""
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() for row in rows]
+
+
+def _value(name: str, result: Mapping[str, Any]) -> str:
+    value = result[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if name in _SHARES and math.isfinite(value):
+        interval = result.get(f"{name}_interval")
+        between = f"  (95 %: {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
+        return f"{value:.1%}{between}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        parts = [f"{key} {item}" for key, item in value.items()]
+        return _first(parts) if parts else "none"
+    if isinstance(value, list | tuple):
+        return f"{len(value)}: {_first([str(item) for item in value])}" if value else "none"
+    return str(value)
+
+
+def _first(parts: Sequence[str], most: int = 12) -> str:
+    more = f", and {len(parts) - most} more" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + more

@@ -1,0 +1,150 @@
+"""Verbs that train: words come in, a run folder goes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from discern.cli import answer, words
+from discern.cli.options import (
+    AllowChange,
+    AsJson,
+    Batch,
+    Debug,
+    Minutes,
+    Out,
+    Rate,
+    Seed,
+    Set,
+    Size,
+    Sources,
+    Start,
+    Steps,
+    Strict,
+)
+
+
+def demo(
+    out: Out = Path("demo-out"),
+    minutes: Minutes = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """See it all work in three minutes: real data, no download, CPU.
+
+    Pre-trains one model on images and clips, tunes it, compares it, and writes a report.
+    """
+    words.positive(minutes, "--minutes")
+    from discern.recipes.demo import run
+
+    with answer.one_answer(as_json):
+        result = run(out, minutes)
+    then = answer.command("discern", "pretrain", "YOUR-FOLDER", "--out", "runs/pretrained")
+    return answer.finish(result, as_json, then)
+
+
+def pretrain(
+    source: Sources,
+    out: Out,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="R", help="Named settings.")
+    ] = None,
+    size: Size = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    setting: Set = None,
+    strict: Strict = False,
+    allow_change: AllowChange = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Learn from images and clips without labels.
+
+    A Transformer generator and a Transformer discriminator play against each other; the
+    encoder that comes out is where `train --from` starts.
+    """
+    specs = words.sources(source)
+    words.positive(minutes, "--minutes")
+    from discern.train.run import pretrain as work
+
+    with answer.one_answer(as_json):
+        result = work(
+            specs,
+            out,
+            recipe=recipe,
+            size=size,
+            minutes=minutes,
+            steps=steps,
+            seed=seed,
+            overrides=setting or [],
+            strict=strict,
+            allow_change=allow_change,
+        )
+    then = ("discern", "train", "LABELLED-FOLDER", "--from", out, "--out", f"{out}-tuned")
+    return answer.finish(result, as_json, answer.command(*then))
+
+
+def train(
+    source: Sources,
+    out: Out,
+    base: Start = None,
+    target: Annotated[
+        float | None,
+        typer.Option("--target-accuracy", metavar="A", help="Stop at this validation accuracy."),
+    ] = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    patience: Annotated[
+        int | None,
+        typer.Option("--patience", metavar="N", min=1, help="Evaluations without progress."),
+    ] = None,
+    labels: Annotated[
+        int | None,
+        typer.Option("--labels", metavar="N", min=1, help="Use this many labels per class."),
+    ] = None,
+    size: Size = None,
+    seed: Seed = 0,
+    batch: Batch = None,
+    rate: Rate = None,
+    setting: Set = None,
+    strict: Strict = False,
+    allow_change: AllowChange = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Tune a classifier until a target accuracy.
+
+    Exits 0 when the target is met (or none was set), 3 when time, steps or patience ended first.
+    The same command on an unfinished run goes on where it stopped.
+    """
+    specs = words.sources(source)
+    words.share(target, "--target-accuracy")
+    words.positive(minutes, "--minutes")
+    words.positive(rate, "--rate")
+    if base is not None:
+        words.model(base)
+    from discern.train.run import train as work
+
+    with answer.one_answer(as_json):
+        result = work(
+            specs,
+            out,
+            base=base,
+            target_accuracy=target,
+            minutes=minutes,
+            steps=steps,
+            patience=patience,
+            labels=labels,
+            size=size,
+            seed=seed,
+            batch=batch,
+            rate=rate,
+            overrides=setting or [],
+            strict=strict,
+            allow_change=allow_change,
+        )
+    then = ("discern", "evaluate", out, *specs, "--out", f"{out}-evaluated")
+    return answer.finish(result, as_json, answer.command(*then))

@@ -1,0 +1,134 @@
+"""Verbs that use a model: a model and data come in, measures and files go out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from discern.cli import answer, words
+from discern.cli.options import AsJson, Debug, Minutes, Model, Out, Seed, Sources, Start, Strict
+
+
+def evaluate(
+    model: Model,
+    source: Sources,
+    out: Out,
+    strict: Strict = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Measure a model on labelled data; write a report.
+
+    Accuracy with intervals, calibration, confusion, per class, and the wrong predictions.
+    """
+    folder, specs = words.model(model), words.sources(source)
+    from discern.evaluate.evaluate import evaluate as work
+
+    with answer.one_answer(as_json):
+        result = work(folder, specs, out, strict=strict)
+    then = ("discern", "compare", *specs, "--from", folder, "--out", f"{out}-compared")
+    return answer.finish(result, as_json, answer.command(*then))
+
+
+def compare(
+    source: Sources,
+    out: Out,
+    labels: Annotated[
+        str,
+        typer.Option("--labels", metavar="N,...", help="Labels per class, for example 10,100,all."),
+    ] = "all",
+    minutes: Minutes = None,
+    base: Start = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Hand-crafted, from scratch, pre-trained: side by side.
+
+    Accuracy and time per item of each, on the same labels and the same test items.
+    """
+    specs, counts = words.sources(source), words.label_counts(labels)
+    words.positive(minutes, "--minutes")
+    if base is not None:
+        words.model(base)
+    from discern.recipes.compare import compare as work
+
+    with answer.one_answer(as_json):
+        result = work(specs, out, labels=counts, minutes=minutes, base=base, seed=seed)
+    return answer.finish(result, as_json)
+
+
+def predict(
+    model: Model,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", show_default=False, help="Images and clips."),
+    ],
+    top: Annotated[
+        int, typer.Option("--top", metavar="K", min=1, help="Classes to show per file.")
+    ] = 1,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Name what is in images and clips, and how surely."""
+    folder, paths = words.model(model), [words.existing(file, "file") for file in files]
+    from discern.predict import predict_files
+
+    with answer.one_answer(as_json):
+        found = predict_files(folder, paths, top)
+    return answer.finish_predictions(found, as_json)
+
+
+def generate(
+    model: Model,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="A .png, .jpg, .webp, .mp4, .gif file, or a folder."
+        ),
+    ],
+    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="How many.")] = 16,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--label", metavar="CLASS", help="Of this class, where the model knows classes."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Make new images or clips."""
+    folder = words.model(model)
+    from discern.recipes.generate import generate as work
+
+    with answer.one_answer(as_json):
+        result = work(folder, count, out, label, seed)
+    return answer.finish(result, as_json)
+
+
+def reconstruct(
+    model: Model,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", show_default=False, help="Image or clip.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="An image or video file.")
+    ],
+    mask: Annotated[
+        float, typer.Option("--mask", metavar="SHARE", help="Share of the patches to hide.")
+    ] = 0.75,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Hide parts of an image or clip and paint them anew."""
+    folder, path = words.model(model), words.existing(file, "file")
+    words.share(mask, "--mask")
+    from discern.recipes.generate import reconstruct as work
+
+    with answer.one_answer(as_json):
+        result = work(folder, path, out, mask, seed)
+    return answer.finish(result, as_json)

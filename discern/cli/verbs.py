@@ -1,0 +1,66 @@
+"""The table of verbs: plain functions come in, one command line goes out.
+
+Each verb is one short function that parses its words, imports what it needs and calls one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from discern.cli import data, learn, use
+
+# in the order of `discern --help`
+VERBS: dict[str, Callable[..., int]] = {
+    "demo": learn.demo,
+    "doctor": data.doctor,
+    "pretrain": learn.pretrain,
+    "train": learn.train,
+    "evaluate": use.evaluate,
+    "compare": use.compare,
+    "predict": use.predict,
+    "generate": use.generate,
+    "reconstruct": use.reconstruct,
+}
+DATA_VERBS: dict[str, Callable[..., int]] = {"check": data.check, "convert": data.convert}
+
+
+def command_line() -> Any:
+    """The whole command line as one command object."""
+    program = _group(root, VERBS)
+    program.add_typer(_group(data_root, DATA_VERBS), name="data")
+    return typer.main.get_command(program)
+
+
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Image and video classification with Transformers that are pre-trained as GANs."""
+    if version:
+        from discern._version import __version__
+
+        print(f"discern {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def data_root(context: typer.Context) -> None:
+    """Look at data before using it, or change its form."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _group(callback: Callable[..., None], verbs: Mapping[str, Callable[..., int]]) -> typer.Typer:
+    group = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    group.callback(invoke_without_command=True)(callback)
+    for name, verb in verbs.items():
+        group.command(name)(verb)
+    return group

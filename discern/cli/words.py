@@ -1,0 +1,81 @@
+"""What the user typed, checked before any slow import: names of files, models, shares, lists."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from discern.errors import UsageError
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_CLIPS = (".mp4", ".m4v", ".mkv", ".avi", ".mov", ".webm", ".mpg", ".mpeg")
+
+
+def existing(name: str | Path, what: str) -> Path:
+    """The path, or a UsageError that names the nearest thing that does exist."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    raise UsageError(f"{what} {name}: no such file or folder{_nearest(path)}")
+
+
+def sources(names: Sequence[str]) -> list[str]:
+    """Sources as typed; plain local names must exist, URLs and globs are left to the reader."""
+    for name in names:
+        if "://" not in name and not any(sign in name for sign in "*?["):
+            existing(name, "source")
+    return list(names)
+
+
+def model(name: str | Path) -> Path:
+    """A run folder or a model folder; a picture in its place means that the order was wrong."""
+    path = existing(name, "model")
+    if path.suffix.lower() in (*_IMAGES, *_CLIPS):
+        raise UsageError(f"{path} is no model: the model comes first, then the files")
+    return path
+
+
+def share(value: float | None, flag: str) -> float | None:
+    """A number in (0, 1]; 95 is a frequent slip for 0.95."""
+    if value is None or 0 < value <= 1:
+        return value
+    hint = f"write {value / 100:g} for {value:g} %" if 1 < value <= 100 else "write 0.9 for 90 %"
+    raise UsageError(f"{flag} {value:g}: it is a share between 0 and 1; {hint}")
+
+
+def positive(value: float | None, flag: str) -> float | None:
+    """A number above 0."""
+    if value is None or 0 < value < float("inf"):
+        return value
+    raise UsageError(f"{flag} {value:g}: it must be more than 0, for example {flag} 5")
+
+
+def label_counts(text: str) -> list[int | str]:
+    """`10,100,all` as numbers of labels per class; `all` stays a word."""
+    counts: list[int | str] = []
+    for part in (piece.strip() for piece in text.split(",")):
+        if part == "all":
+            counts.append(part)
+        elif part.isdecimal() and int(part) > 0:
+            counts.append(int(part))
+        else:
+            raise UsageError(f"--labels {text}: write numbers and `all`, for example 10,100,all")
+    return counts
+
+
+def one_of(word: str, choices: Sequence[str], flag: str) -> str:
+    """One of a few words."""
+    if word in choices:
+        return word
+    near = difflib.get_close_matches(word, choices, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(choices)}"
+    raise UsageError(f"{flag} {word}: {hint}")
+
+
+def _nearest(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f" (there is no folder {folder})"
+    near = difflib.get_close_matches(path.name, sorted(p.name for p in folder.iterdir()), n=1)
+    return f"; did you mean {folder / near[0]}?" if near else f" in {folder.resolve()}"
