@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from discern.data.items import SPLIT_NAMES, Item, Source, kind_by_name, printable, read_file
+from discern.data.items import (
+    FRAMES,
+    SPLIT_NAMES,
+    Item,
+    Source,
+    kind_by_name,
+    printable,
+    read_file,
+    read_frames,
+)
 from discern.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,24 +36,23 @@ class Directory:
 
 
 class FolderSource(Source):
-    """`[split/]class/.../file`, images and clips mixed; files above the class folders are unlabelled."""
+    """`[split/]class/.../file`, images and clips mixed; files beside the classes have no label."""
 
     def __init__(self, spec: str, paths: Sequence[Path], limits: Limits) -> None:
         super().__init__(spec, limits)
-        (self._root,) = paths
-        directories, self.ignored, self.notes = walk(self._root)
+        self._root = str(paths[0])
+        directories, passed_over, notes = walk(paths[0])
+        self.notes += notes
         self.items, self._names, ignored = layout(directories, self.notes)
-        self.ignored += ignored
+        self.ignored = passed_over + ignored
 
-    @staticmethod
-    def claims(paths: Sequence[Path]) -> bool:
-        """Whether this is one directory."""
-        return len(paths) == 1 and paths[0].is_dir()
-
-    def read(self, index: int) -> bytes:
-        """The file of item `index`."""
+    def read(self, index: int) -> bytes | list[bytes]:
+        """The file of item `index`, or the files of its frames."""
         name = self._names.get(index) or self.items[index].key
-        return read_file(os.path.join(self._root, name), self.limits)
+        path = os.path.join(self._root, name)
+        if name.lower().endswith(FRAMES):
+            return read_frames(path, self.limits)
+        return read_file(path, self.limits)
 
 
 class FilesSource(Source):
@@ -52,29 +60,31 @@ class FilesSource(Source):
 
     def __init__(self, spec: str, paths: Sequence[Path], limits: Limits) -> None:
         super().__init__(spec, limits)
-        known = [
-            (path, kind)
-            for path in paths
-            if (kind := kind_by_name(path.name)) and not path.is_dir()
-        ]
+        known = [(path, kind) for path in paths if (kind := kind_by_name(path.name))]
         self.ignored = len(paths) - len(known)
         self._paths = [path for path, _ in known]
         self.items = [Item(key=printable(str(path)), kind=kind) for path, kind in known]
 
-    @staticmethod
-    def claims(paths: Sequence[Path]) -> bool:
-        """Whether there is an image or clip among the files."""
-        return any(kind_by_name(path.name) for path in paths)
+    def read(self, index: int) -> bytes | list[bytes]:
+        """The file of item `index`, or the files of its frames."""
+        path = self._paths[index]
+        return (read_frames if path.is_dir() else read_file)(path, self.limits)
 
-    def read(self, index: int) -> bytes:
-        """The file of item `index`."""
-        return read_file(self._paths[index], self.limits)
+
+def is_folder(paths: Sequence[Path]) -> bool:
+    """Whether this is one directory."""
+    return len(paths) == 1 and paths[0].is_dir()
+
+
+def are_files(paths: Sequence[Path]) -> bool:
+    """Whether there is an image or clip among the files."""
+    return any(kind_by_name(path.name) for path in paths)
 
 
 def walk(root: Path) -> tuple[list[Directory], int, list[str]]:
     """All directories below `root` in sorted order, how many entries were passed over, and notes.
 
-    Links are followed, but each real directory is entered once, so that a loop ends and no file is counted twice.
+    Links are followed, but each real directory is entered once: a loop ends, no file counts twice.
     """
     directories: list[Directory] = []
     notes: list[str] = []
@@ -84,12 +94,11 @@ def walk(root: Path) -> tuple[list[Directory], int, list[str]]:
     while waiting:
         parts = waiting.pop()
         path = os.path.join(root, *parts)
+        name = printable("/".join(parts))
         try:
             status = os.stat(path)
             if (status.st_dev, status.st_ino) in seen:
-                notes.append(
-                    f"{printable('/'.join(parts))}: a link to a folder that was read already"
-                )
+                notes.append(f"{name}: a link to a folder that is read already, passed over")
                 ignored += 1
                 continue
             seen.add((status.st_dev, status.st_ino))
@@ -98,9 +107,9 @@ def walk(root: Path) -> tuple[list[Directory], int, list[str]]:
         except OSError as error:
             if not parts:
                 raise DataError(
-                    f"{root}: cannot be read: {error.strerror}: give read permission"
+                    f"{root}: cannot be read ({error.strerror}): check its permissions"
                 ) from None
-            notes.append(f"{printable('/'.join(parts))}: cannot be read: {error.strerror}")
+            notes.append(f"{name}: cannot be read ({error.strerror}), passed over")
             ignored += 1
             continue
         ignored += passed_over
@@ -112,10 +121,10 @@ def walk(root: Path) -> tuple[list[Directory], int, list[str]]:
 def layout(
     directories: Sequence[Directory], notes: list[str]
 ) -> tuple[list[Item], dict[int, str], int]:
-    """Items, the true file names of those whose key differs from it, and how many files were passed over."""
+    """Items, true paths of those whose key is another text, and how many files were passed over."""
     splits = _split_folders(directories)
     items: list[Item] = []
-    names: dict[int, str] = {}
+    paths: dict[int, str] = {}
     ignored = 0
     strangers: Counter[str] = Counter()
     for directory in directories:
@@ -134,15 +143,13 @@ def layout(
             path = prefix + name
             key = printable(path)
             if key != path:
-                names[len(items)] = path
+                paths[len(items)] = path
             items.append(Item(key=key, kind=kind, labels=labels, split=split))
     for name, count in strangers.items():
         ignored += count
-        found = "/ ".join(splits)
-        notes.append(
-            f"{printable(name)}: {count} files passed over, because {found}/ hold the data"
-        )
-    return items, names, ignored
+        reason = f"because {'/ '.join(splits)}/ hold the data"
+        notes.append(f"{printable(name)}: {count} files passed over, {reason}")
+    return items, paths, ignored
 
 
 def _sort_entries(
@@ -159,22 +166,23 @@ def _sort_entries(
         elif name.startswith(".") or name == "__MACOSX":
             ignored += 1
         elif entry.is_dir():
-            (linked if entry.is_symlink() else real).append(name)
+            if name.lower().endswith(FRAMES):
+                files.append(name)
+            else:
+                (linked if entry.is_symlink() else real).append(name)
         elif entry.is_symlink():
             files.append(name)  # a broken link is a bad item, not a missing one
         else:
             ignored += 1  # pipes, sockets and devices would block
-    # real folders first, so that a link beside its folder does not take its name
+    # real folders first, so that a link beside its folder does not take its place
     return Directory(parts=parts, names=sorted(files)), sorted(real) + sorted(linked), ignored
 
 
 def _split_folders(directories: Sequence[Directory]) -> dict[str, str]:
-    """The folders that are splits.  One alone among other folders is a class: a train is a vehicle, too."""
-    top = {directory.parts[0] for directory in directories if directory.parts}
-    splits = {
-        name: SPLIT_NAMES[name.lower()] for name in sorted(top) if name.lower() in SPLIT_NAMES
-    }
-    others = {name for name in top if name not in splits and name.lower() not in UNLABELLED}
+    """The folders that are splits.  One among others is a class: a train is a vehicle, too."""
+    top = sorted({directory.parts[0] for directory in directories if directory.parts})
+    splits = {name: SPLIT_NAMES[name.lower()] for name in top if name.lower() in SPLIT_NAMES}
+    others = [name for name in top if name not in splits and name.lower() not in UNLABELLED]
     return splits if len(splits) > 1 or not others else {}
 
 

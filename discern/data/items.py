@@ -1,8 +1,10 @@
-"""The two words of every source: an `Item` (what it is called and labelled) and a `Source` that reads its bytes."""
+"""The words of every source: an `Item` (name, labels, split), and a `Source` to read its bytes."""
 
 from __future__ import annotations
 
 import os
+import re
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from discern.clip import Kind
-from discern.errors import BadItem, Refused
+from discern.errors import BadItem, DataError, Refused
 
 if TYPE_CHECKING:
+    from discern.data.layout import Sample
     from discern.data.limits import Limits
 
 SPLITS = ("train", "val", "test")
@@ -28,16 +31,24 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 
-# a first guess by name, because opening a million files to look at their bytes takes minutes; decoding looks
+READ_ONLY = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+FRAMES = ".frames"  # a folder whose name ends so is one clip: its images are the frames
+
+IMAGES = "jpg jpeg jpe jfif png webp bmp dib gif tif tiff"
+CLIPS = (
+    "mp4 m4v mov mkv webm avi mpg mpeg mpe m2v m2ts mts ts wmv asf flv f4v 3gp 3g2 ogv vob frames"
+)
+
+# a first guess: opening a million files to look at their bytes takes minutes; decoding looks
 KINDS = {
-    **dict.fromkeys(
-        "jpg jpeg jpe jfif png webp bmp dib gif tif tiff".split(),
-        Kind.IMAGE,
-    ),
-    **dict.fromkeys(
-        "mp4 m4v mov mkv webm avi mpg mpeg mpe m2v mts m2ts ts wmv asf flv f4v 3gp 3g2 ogv vob y4m".split(),
-        Kind.CLIP,
-    ),
+    **dict.fromkeys(IMAGES.split(" "), Kind.IMAGE),
+    **dict.fromkeys(CLIPS.split(" "), Kind.CLIP),
 }
 
 
@@ -64,23 +75,53 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, index: int) -> bytes | list[bytes]:
-        """The encoded bytes of item `index`; a list holds the encoded frames of one clip.  Raises BadItem."""
+        """Encoded bytes of an item, or a list of encoded frames of a clip.  Raises BadItem."""
+
+    def sample(self, index: int) -> Sample:
+        """All of an item as it is stored: bytes, labels, split, group and its own name."""
+        from discern.data.layout import Sample
+
+        item = self.items[index]
+        return Sample(
+            encoded=self.read(index),
+            kind=item.kind,
+            labels=item.labels,
+            group=item.group,
+            split=item.split,
+            key=item.key,
+        )
 
     @property
     def classes(self) -> list[str]:
         """Sorted label names over all items."""
-        return sorted(
-            {label for labels in {item.labels for item in self.items} for label in labels}
-        )
+        sets = {item.labels for item in self.items}
+        return sorted({label for labels in sets for label in labels})
 
     def __len__(self) -> int:
         return len(self.items)
 
 
+def require_classes(source: Source, at_least: int = 2) -> list[str]:
+    """The classes of a source.  Raises DataError when there are too few to tell apart."""
+    classes = source.classes
+    if len(classes) >= at_least:
+        return classes
+    found = f"one class only ({classes[0]})" if classes else "no labels"
+    raise DataError(
+        f"{source.spec}: {found}: give each class a folder of its own, or write a manifest"
+    )
+
+
 def kind_by_name(name: str) -> Kind | None:
     """Image, clip or neither, by the extension; hidden files are neither."""
-    stem, dot, suffix = name.rpartition(".")
-    return KINDS.get(suffix.lower()) if dot and stem and not name.startswith(".") else None
+    stem, _, suffix = name.rpartition(".")
+    return KINDS.get(suffix.lower()) if stem and not name.startswith(".") else None
+
+
+def split_by_name(name: str) -> str | None:
+    """The split that a shard's name begins with: `train-00000-of-00004.tfrecord` -> train."""
+    match = re.match(rf"({'|'.join(SPLIT_NAMES)})(?![a-z])", name.lower())
+    return SPLIT_NAMES[match[1]] if match else None
 
 
 def printable(name: str) -> str:
@@ -89,15 +130,40 @@ def printable(name: str) -> str:
 
 
 def read_file(path: str | Path, limits: Limits) -> bytes:
-    """The bytes of a file.  Raises BadItem when it cannot be read, Refused when it is over the limit."""
+    """The bytes of a file.  Raises BadItem when it cannot be read, Refused when it is too large."""
     try:
-        with open(path, "rb") as file:
-            # one byte more than allowed: no need to trust, or to ask for, the size
-            data = file.read(limits.bytes + 1)
-    except OSError as error:
-        raise BadItem(f"cannot be read: {error.strerror or error}") from None
+        # a pipe would block without O_NONBLOCK, and a device has no end
+        with open(os.open(path, READ_ONLY), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BadItem("not a file")
+            data = file.read(limits.bytes + 1)  # the size on record may be wrong by now
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise BadItem(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > limits.bytes:
-        raise Refused(
-            f"larger than {limits.bytes / 2**20:.0f} MiB: raise the limit on bytes, or cut it"
-        )
+        raise Refused(f"larger than the limit of {limits.bytes / 2**20:.0f} MiB")
     return data
+
+
+def read_frames(folder: str | Path, limits: Limits) -> list[bytes]:
+    """The images of a folder that is one clip, in the order of the numbers in their names."""
+    try:
+        names = [name for name in os.listdir(folder) if kind_by_name(name) == Kind.IMAGE]
+    except OSError as error:
+        raise BadItem(f"cannot be read: {error.strerror}") from None
+    if not names:
+        raise BadItem("a clip's folder without images in it")
+    if len(names) > limits.frames:
+        raise Refused(f"{len(names)} frames, more than the limit of {limits.frames}")
+    frames = []
+    total = 0
+    for name in sorted(names, key=frame_order):
+        frames.append(read_file(os.path.join(folder, name), limits))
+        total += len(frames[-1])
+        if total > limits.bytes:
+            raise Refused(f"larger than the limit of {limits.bytes / 2**20:.0f} MiB")
+    return frames
+
+
+def frame_order(name: str) -> tuple[list[int], str]:
+    """Sorts 2.jpg before 10.jpg."""
+    return [int(digits) for digits in re.findall(r"\d+", name)], name

@@ -1,46 +1,58 @@
-"""What the user typed (a folder, a manifest, shards, an archive, a URL) to a `Source` of items."""
+"""What the user typed (a folder, a manifest, shards, a tar, a URL) to a `Source` of items."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from discern.data.folders import FilesSource, FolderSource
-from discern.data.items import Item, Source
+from discern.data import folders, manifests
+from discern.data.items import Item, Source, require_classes
 from discern.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from discern.data.limits import Limits
 
-__all__ = ["SOURCES", "Item", "Source", "open_source"]
+__all__ = ["SOURCES", "Item", "Opener", "Source", "open_paths", "open_source", "require_classes"]
 
-# the first that claims the paths opens them
+
+@dataclass(frozen=True)
+class Opener:
+    """A kind of source: whether it is what lies under some paths, and how it is opened."""
+
+    claims: Callable[[Sequence[Path]], bool]
+    open: Callable[[str, Sequence[Path], Limits], Source]
+
+
+# the first that claims the paths opens them: what is told by its names comes before any folder
 SOURCES = {
-    "folder": FolderSource,
-    "files": FilesSource,
+    "manifest": Opener(manifests.is_manifest, manifests.ManifestSource),
+    "folder": Opener(folders.is_folder, folders.FolderSource),
+    "files": Opener(folders.are_files, folders.FilesSource),
 }
 
+PACKED = (".zip", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
-def open_source(spec: str | Sequence[str], limits: Limits | None = None) -> Source:
-    """Open one source, or several as one.  Raises UsageError for a missing path, DataError for an empty one."""
+
+def open_source(spec: str | Path | Sequence[str], limits: Limits | None = None) -> Source:
+    """Open one source, or several as one.  UsageError: no such path.  DataError: nothing in it."""
     from discern.data.limits import Limits
 
     limits = limits or Limits()
     specs = [spec] if isinstance(spec, str | Path) else list(spec)
     if not specs:
-        raise UsageError("no source given: name a folder, a manifest, shards or an archive")
+        raise UsageError("no source given: name a folder, a manifest, shards or a tar")
     sources = [_open_one(str(each), limits) for each in specs]
     return sources[0] if len(sources) == 1 else JoinedSource(sources, limits)
 
 
 class JoinedSource(Source):
-    """Several sources one after the other; where two keys clash, they are prefixed by the place of their source."""
+    """Several sources one after the other; keys that clash are prefixed by the source's number."""
 
     def __init__(self, sources: Sequence[Source], limits: Limits) -> None:
         super().__init__(" ".join(source.spec for source in sources), limits)
-        self._sources = sources
         self.ignored = sum(source.ignored for source in sources)
         self.notes = [f"{source.spec}: {note}" for source in sources for note in source.notes]
         self.items = _joined_items(sources)
@@ -52,33 +64,26 @@ class JoinedSource(Source):
         return source.read(place)
 
 
-def _joined_items(sources: Sequence[Source]) -> list[Item]:
-    keys = [item.key for source in sources for item in source.items]
-    if len(set(keys)) == len(keys):
-        return [item for source in sources for item in source.items]
-    return [
-        Item(
-            key=f"{place}:{item.key}",
-            kind=item.kind,
-            labels=item.labels,
-            split=item.split,
-            group=item.group,
-        )
-        for place, source in enumerate(sources)
-        for item in source.items
-    ]
+def open_paths(spec: str, paths: Sequence[Path], limits: Limits) -> Source:
+    """The source that lies under some paths of this machine."""
+    name = paths[0].name.lower()
+    if name.endswith(PACKED):
+        raise UsageError(f"{spec}: a packed archive: unpack it, and name the folder (or the .tar)")
+    for opener in SOURCES.values():
+        if opener.claims(paths):
+            return opener.open(spec, paths, limits)
+    raise UsageError(f"{spec}: not a kind of source that is known: {', '.join(SOURCES)}")
 
 
 def _open_one(spec: str, limits: Limits) -> Source:
-    paths = _paths(spec)
-    for kind in SOURCES.values():
-        if kind.claims(paths):
-            source = kind(spec, paths, limits)
-            break
+    if "://" in spec:
+        from discern.data.remote import open_remote
+
+        source = open_remote(spec, limits)
     else:
-        raise UsageError(f"{spec}: not a kind of source that is known: {', '.join(SOURCES)}")
+        source = open_paths(spec, _paths(spec), limits)
     if not source.items:
-        passed = f" ({source.ignored} other files passed over)" if source.ignored else ""
+        passed = f" ({source.ignored} other files were passed over)" if source.ignored else ""
         raise DataError(
             f"{spec}: no images or clips in it{passed}: name the folder that holds them"
         )
@@ -86,17 +91,29 @@ def _open_one(spec: str, limits: Limits) -> Source:
 
 
 def _paths(spec: str) -> list[Path]:
-    if not spec.strip():
-        raise UsageError(
-            "the source is an empty text: name a folder, a manifest, shards or an archive"
-        )
+    if not spec.strip() or "\0" in spec:
+        raise UsageError("the source is not a path: name a folder, a manifest, shards or a tar")
     path = Path(spec).expanduser()
-    if path.exists():
-        return [path]
+    try:
+        if path.exists():
+            return [path]
+    except OSError as error:
+        raise UsageError(f"{spec}: cannot be opened: {error.strerror}") from None
     if glob.has_magic(spec):
         found = sorted(glob.glob(str(path), recursive=True))
         if not found:
-            raise UsageError(f"{spec}: the pattern matches nothing")
+            raise UsageError(f"{spec}: the pattern matches no file")
         return [Path(each) for each in found]
     parent = next((each for each in path.absolute().parents if each.exists()), Path("/"))
     raise UsageError(f"{spec}: does not exist (the nearest folder that does is {parent})")
+
+
+def _joined_items(sources: Sequence[Source]) -> list[Item]:
+    items = [item for source in sources for item in source.items]
+    if len({item.key for item in items}) == len(items):
+        return items
+    return [
+        replace(item, key=f"{number}:{item.key}")
+        for number, source in enumerate(sources)
+        for item in source.items
+    ]

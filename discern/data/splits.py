@@ -1,9 +1,8 @@
-"""Items to training, validation, test and unlabelled parts: seeded, stratified, by group, and written down."""
+"""Items to training, validation, test and unlabelled parts: seeded, stratified, by group, on file."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from discern.data.items import SPLITS, Item
 from discern.errors import DataError, UsageError
+from discern.files import write_json
 
 FORMAT = 1
 
@@ -39,11 +39,12 @@ def make_splits(
 ) -> Splits:
     """The same parts for the same keys and seed, in whatever order the items come.
 
-    What the source says is kept.  A missing test or validation part is cut from the training items, class by class
-    and never through a group.  `group_by` is a pattern on the key, such as `(film\\d+)`, for sources without groups.
-    Unlabelled items of a validation or test part lie in no part: nothing may learn from them.
+    What the source says is kept.  A missing test or validation part is cut from the training items,
+    class by class and never through a group.  `group_by` is a pattern on the key, for sources
+    without groups, such as `film_(\\d+)`.  Unlabelled items of a validation or test part lie in no
+    part: nothing may learn from them.
     """
-    if not (0 <= val and 0 <= test and val + test < 1):
+    if min(val, test) < 0 or val + test >= 1:
         raise UsageError(
             f"val={val} and test={test}: shares of the training items, together less than 1"
         )
@@ -75,7 +76,7 @@ def make_splits(
 def pick_labels(
     items: Sequence[Item], indices: Iterable[int], per_class: int, seed: int
 ) -> tuple[list[int], list[int]]:
-    """(kept labelled, the rest): `per_class` of each class, all of a smaller one.  10 per class lie within 100."""
+    """(kept labelled, the rest): `per_class` of each class or all it has; 10 lie within 100."""
     if per_class < 1:
         raise UsageError(f"{per_class} labels per class: at least 1 is needed")
     indices = sorted(indices, key=lambda index: items[index].key)
@@ -110,14 +111,11 @@ def write_splits(splits: Splits, items: Sequence[Item], path: Path | str) -> Non
     }
     if sum(map(len, parts.values())) != sum(map(len, _parts(splits).values())):
         raise DataError("two items have the same key: give the files different names")
-    text = json.dumps({"format": FORMAT, **parts, "notes": splits.notes}, indent=0)
-    temporary = Path(f"{path}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, {"format": FORMAT, **parts, "notes": splits.notes})
 
 
 def read_splits(path: Path | str, items: Sequence[Item]) -> Splits:
-    """The parts written by `write_splits`.  Raises DataError when the data set is no longer the one they name."""
+    """The parts that `write_splits` wrote.  Raises DataError when the data set has changed since."""
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
         parts = {name: dict(stored[name]) for name in (*SPLITS, "unlabelled")}
@@ -160,8 +158,8 @@ def _refuse_changed(
     for what, keys in (("gone", gone), ("new", new), ("labelled otherwise", relabelled)):
         if keys:
             raise DataError(
-                f"{path}: the data set has changed: {len(keys)} items are {what}, for example {min(keys)}: "
-                "put it back, or start in a new folder"
+                f"{path}: the data set has changed: {len(keys)} items are {what}, for example"
+                f" {min(keys)}: put it back, or start in a new folder"
             )
 
 
@@ -214,7 +212,7 @@ def _notes(
     torn = sorted(group.partition(" ")[2] for group, names in sides.items() if len(names) > 1)
     if torn:
         notes.append(
-            f"{len(torn)} groups lie in several parts by the source's own word, for example {torn[0]}"
+            f"{len(torn)} groups lie in several parts of the source itself, such as {torn[0]}"
         )
     return notes
 
@@ -227,7 +225,7 @@ def _cut(
     share: float,
     seed: str,
 ) -> tuple[list[int], list[int]]:
-    """(what stays, what is cut off).  Whole groups, drawn by lot, move while that brings each class nearer its share."""
+    """(what stays, what is cut off): groups drawn by lot move while that helps the classes."""
     members: dict[str, list[int]] = defaultdict(list)
     for index in indices:
         members[groups[index]].append(index)
