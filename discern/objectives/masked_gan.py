@@ -150,14 +150,14 @@ class MaskedGan(Objective):
         clip, keep, hidden = clip[:count], mask.keep[:count], mask.hidden[:count]
         noise = self.generator.draw_noise(count, rng)
         painted = self.generator(noise, tuple(clip.shape[2:]), features.tokens[:count], keep)
-        error, _ = self._patch_error(painted, clip)
+        error = self._patch_error(painted, clip)
         return take_tokens(error.unsqueeze(-1), hidden).mean()
 
-    def _patch_error(self, painted: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
-        """-> normalised squared error per patch [B, N], and the weight [B, N] of each patch"""
+    def _patch_error(self, painted: Tensor, clip: Tensor) -> Tensor:
+        """Squared error per patch, divided by the patch's own variance.  -> [B, N]"""
         target = self._patches(clip)
         weight = 1.0 / (target.var(dim=-1) + 0.02)  # 0.02: flat patches must not rule the loss
-        return (self._patches(painted) - target).square().mean(dim=-1) * weight, weight
+        return (self._patches(painted) - target).square().mean(dim=-1) * weight
 
     def _adversary_loss(
         self, clip: Tensor, features: Features, mask: Mask, rng: torch.Generator, progress: float
@@ -229,10 +229,10 @@ class MaskedGan(Objective):
         The ratio of the two gradients is VQGAN's adaptive weight (Esser et al. 2021, eq. 7), taken at the pixels, where
         it needs no further backward pass.
         """
-        error = (fake.detach() - real).flatten(1).norm(dim=1).mean() / real[0].numel() ** 0.5
-        length = push.flatten(1).norm(dim=1).mean().clamp(min=1e-12)
-        scale = self.config.generator_adversary * error / length
-        return (fake * (push * scale)).sum() / len(fake) / real[0].numel() ** 0.5
+        leaf = fake.detach().requires_grad_()
+        (pull,) = torch.autograd.grad(self._patch_error(leaf, real).mean(), leaf)
+        scale = self.config.generator_adversary * pull.norm() / push.norm().clamp(min=1e-12)
+        return (fake * (push * scale)).sum()
 
     def _penalty(self, clip: Tensor, keep: Tensor, rng: torch.Generator) -> Tensor:
         def score(both: Tensor) -> Tensor:

@@ -1,0 +1,97 @@
+"""Tuning on labels with the recipe that small ViTs need: MixUp or CutMix, label smoothing, and an averaged model.
+
+Sources: DeiT (Touvron et al. 2021), MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from discern.clip import Batch
+from discern.models.classifier import Classifier
+from discern.objectives.objective import Losses, Objective
+
+View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> float, augmented
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedConfig:
+    """Regularisation; 0 leaves a part out."""
+
+    label_smoothing: float = 0.1
+    mixup: float = 0.2  # alpha of the Beta distribution
+    cutmix: float = 1.0
+    mix_chance: float = 0.5  # of mixing a batch at all; half of these by CutMix
+    freeze_encoder: float = 0.0  # share of the training in which only the head learns
+
+
+class Supervised(Objective):
+    """Cross-entropy of a classifier on augmented and mixed items."""
+
+    def __init__(self, config: SupervisedConfig, classifier: Classifier, view: View) -> None:
+        super().__init__()
+        self.config = config
+        self.classifier = classifier
+        self.view = view
+        self.average = copy.deepcopy(classifier).requires_grad_(False)
+        self.averages = [(classifier, self.average)]
+        self.players = {"classifier": classifier}
+
+    def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
+        assert phase == "classifier" and batch.label is not None
+        classes = self.classifier.head.out_features
+        target = F.one_hot(batch.label, classes).float()  # [B, K]
+        clip, target = self._mix(self.view(batch.clip, rng), target, rng)
+        if progress < self.config.freeze_encoder:
+            with torch.no_grad():
+                pooled = self.classifier.backbone(clip).pooled
+            logits = self.classifier.head(pooled).float()
+        else:
+            logits = self.classifier(clip)
+        loss = F.cross_entropy(logits, target, label_smoothing=self.config.label_smoothing)
+        right = (logits.argmax(1) == target.argmax(1)).float().mean().item()
+        return Losses(total=loss, parts={"cross_entropy": loss.item(), "train_accuracy": right})
+
+    def _mix(self, clip: Tensor, target: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Blend each item with another one of the batch, all over (MixUp) or in a rectangle (CutMix)."""
+        config = self.config
+        roll, which = torch.rand(2, generator=rng, device=rng.device).tolist()
+        if roll >= config.mix_chance or len(clip) < 2:
+            return clip, target
+        cut = which < 0.5 if config.mixup > 0 and config.cutmix > 0 else config.cutmix > 0
+        alpha = config.cutmix if cut else config.mixup
+        if alpha <= 0:
+            return clip, target
+        other = torch.randperm(len(clip), generator=rng, device=rng.device).to(clip.device)
+        share = _beta(alpha, rng)
+        if not cut:
+            return clip.lerp(clip[other], 1 - share), target.lerp(target[other], 1 - share)
+        H, W = clip.shape[-2:]
+        top, bottom = _span(H, (1 - share) ** 0.5, rng)
+        left, right = _span(W, (1 - share) ** 0.5, rng)
+        clip = clip.clone()
+        clip[..., top:bottom, left:right] = clip[other][..., top:bottom, left:right]
+        kept = 1 - (bottom - top) * (right - left) / (H * W)
+        return clip, target.lerp(target[other], 1 - kept)
+
+
+def _beta(alpha: float, rng: torch.Generator) -> float:
+    """One draw of Beta(alpha, alpha) (Joehnk's method), from the generator that was handed in."""
+    while True:
+        u, v = torch.rand(2, generator=rng, device=rng.device, dtype=torch.float64).tolist()
+        x, y = u ** (1 / alpha), v ** (1 / alpha)
+        if 0 < x + y <= 1:
+            return x / (x + y)
+
+
+def _span(side: int, share: float, rng: torch.Generator) -> tuple[int, int]:
+    """A stretch of `share` of the side around a random centre, cut off at the border."""
+    centre = int(torch.randint(side, (), generator=rng, device=rng.device))
+    half = int(side * share) // 2
+    return max(0, centre - half), min(side, centre + half)

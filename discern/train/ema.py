@@ -1,0 +1,20 @@
+"""Averaged networks: after each step every average moves a little towards its live network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def update_averages(pairs: Iterable[tuple[nn.Module, nn.Module]], decay: float, step: int) -> None:
+    """average <- decay * average + (1 - decay) * live.  Early steps average over what there is."""
+    weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
+    for live, average in pairs:
+        # an encoder that two players share occurs in both: named_parameters names it once per module
+        targets, sources = list(average.parameters()), list(live.parameters())
+        torch._foreach_lerp_(targets, sources, weight)
+        for target, source in zip(average.buffers(), live.buffers(), strict=True):
+            target.copy_(source)

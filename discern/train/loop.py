@@ -1,0 +1,271 @@
+"""The loop: one function for pre-training and tuning.  An objective, a loader and a budget in, an outcome out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from discern.clip import Batch
+from discern.data.loader import Position
+from discern.objectives.objective import Objective
+from discern.train.ema import update_averages
+from discern.train.optim import OptimConfig, build_optimizer, set_rate
+from discern.train.watch import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """When to stop, and how often to look."""
+
+    minutes: float | None = None  # wall-clock budget, resumes included
+    steps: int | None = None
+    target_accuracy: float | None = None  # on the validation split
+    patience: int | None = None  # evaluations without a better one
+    evaluations: int = 20  # over the whole budget
+    saves: int = 10  # over the whole budget
+    save_minutes: float = 5.0  # and at least this often
+    log_seconds: float = 5.0
+    ema_decay: float = 0.998
+
+    def __post_init__(self) -> None:
+        assert self.minutes is not None or self.steps is not None
+
+
+@dataclass(kw_only=True)
+class State:
+    """What a resumed run needs besides tensors; all of it is in the checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0  # spent training, over all resumes
+    position: Position = Position()
+    best: float = -math.inf
+    stale: int = 0  # evaluations since the best
+    next_evaluation: float = 0.0  # progress
+    next_save: float = 0.0  # progress
+    watch: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Why the loop ended, and where."""
+
+    stopped_by: str  # target, patience, minutes, steps, signal or diverged
+    state: State
+
+
+class Keeper(Protocol):
+    """Where checkpoints go."""
+
+    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None: ...
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
+
+
+class Journal(Protocol):
+    """Where records go; a value may be a number or a short text."""
+
+    def log(self, *, step: int, **values: Any) -> None: ...
+
+
+class Batches(Protocol):
+    """Endless batches from a position on."""
+
+    def batches(self, start: Position) -> Iterator[tuple[Position, Batch]]: ...
+
+
+Evaluate = Callable[[], dict[str, float]]  # named results; "accuracy" is what target and patience look at
+
+
+def fit(
+    objective: Objective,
+    loader: Batches,
+    config: LoopConfig,
+    optim: OptimConfig,
+    *,
+    seed: int,
+    journal: Journal,
+    keeper: Keeper,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    stop_requested: Callable[[], bool] = lambda: False,
+    evaluate: Evaluate | None = None,
+    report: Callable[[float, str], None] = lambda progress, line: None,
+) -> Outcome:
+    """Train until the first of: target, patience, budget, signal, divergence.
+
+    Every random number of a step comes from (seed, step), and every batch from a position, so that a run that was
+    killed and resumed takes the very same steps.
+    """
+    optimizers = {
+        phase: build_optimizer(player, optim) for phase, player in objective.players.items()
+    }
+    state, watch = State(), Watch()
+    saved = keeper.load()
+    if saved is not None:
+        _restore(objective, optimizers, *saved, state)
+        watch.load(state.watch)
+    started = time.monotonic() - state.seconds
+    last_log, logged_step, parts, stopped_by = 0.0, state.step, {}, None
+    if _progress(config, state) >= 1.0:
+        return Outcome(stopped_by=_budget_name(config), state=state)
+
+    for position, batch in loader.batches(state.position):
+        progress = _progress(config, state)
+        rng = step_rng(seed, state.step)
+        for phase, player in objective.players.items():
+            rate = set_rate(optimizers[phase], optim, progress, watch.rate_scale)
+            with autocast():
+                losses = objective.loss(phase, batch, rng, progress)
+            losses.total.backward()
+            norm = nn.utils.clip_grad_norm_(player.parameters(), optim.clip_norm)
+            parts |= losses.parts
+            if watch.healthy(losses.total, norm):
+                optimizers[phase].step()
+            objective.zero_grad(set_to_none=True)
+        update_averages(objective.averages, config.ema_decay, state.step)
+        state.step += 1
+        state.position = position
+        state.seconds = time.monotonic() - started
+        progress = _progress(config, state)
+
+        # what goes wrong is answered at once, and written down
+        for warning in watch.look(objective, parts):
+            journal.log(step=state.step, event=warning)
+        if watch.must_roll_back:
+            saved = keeper.load()
+            if saved is not None:
+                _restore(objective, optimizers, *saved, state, weights_only=True)
+            watch.rolled_back()
+        if watch.gave_up is not None:
+            stopped_by = "diverged"
+        # once in a while: a line in the log
+        if state.seconds - last_log >= config.log_seconds or progress >= 1.0:
+            speed = (state.step - logged_step) / max(1e-9, state.seconds - last_log)
+            values = {"progress": progress, "rate": rate, "steps_per_second": speed, **parts}
+            journal.log(step=state.step, minutes=state.seconds / 60, epoch=position.epoch, **values)
+            report(progress, f"step {state.step}, {speed:.1f} steps/s, {_short(parts)}")
+            last_log, logged_step = state.seconds, state.step
+        # once in a while, and at the end: how good is it by now
+        if evaluate is not None and (progress >= state.next_evaluation or progress >= 1.0):
+            state.next_evaluation = _next(state.next_evaluation, progress, config.evaluations)
+            stopped_by = stopped_by or _judge(objective, evaluate, config, state, journal)
+        # done?
+        if progress >= 1.0:
+            stopped_by = stopped_by or _budget_name(config)
+        if stop_requested():
+            stopped_by = stopped_by or "signal"
+        # once in a while, and at the end: a checkpoint; never of a network that has gone wrong
+        state.seconds = time.monotonic() - started
+        if stopped_by != "diverged" and (stopped_by or progress >= state.next_save):
+            often = max(config.saves, math.ceil((config.minutes or 0) / config.save_minutes))
+            state.next_save = _next(state.next_save, progress, often)
+            state.watch = watch.dump()
+            keeper.save(state.step, _tensors(objective, optimizers), _plain(state))
+        if stopped_by:
+            return Outcome(stopped_by=stopped_by, state=state)
+    raise AssertionError("a loader is endless")
+
+
+def step_rng(seed: int, step: int) -> torch.Generator:
+    """The generator of one step; it also seeds the global one, which stochastic depth draws from."""
+    mixed = (seed * 1_000_003 + step * 7_919 + 17) % (2**63 - 1)
+    torch.manual_seed(mixed)
+    return torch.Generator().manual_seed(mixed + 1)
+
+
+def _progress(config: LoopConfig, state: State) -> float:
+    """0 to 1: the share of the budget that is spent; with both budgets, of the one that ends first."""
+    spent = 0.0
+    if config.steps is not None:
+        spent = state.step / max(1, config.steps)
+    if config.minutes is not None:
+        spent = max(spent, state.seconds / (60 * config.minutes))
+    return min(1.0, spent)
+
+
+def _budget_name(config: LoopConfig) -> str:
+    return "minutes" if config.minutes is not None else "steps"
+
+
+def _next(previous: float, progress: float, times: int) -> float:
+    """The next due moment on an even grid of progress."""
+    grid = 1.0 / max(1, times)
+    return (math.floor(max(previous, progress) / grid + 1e-9) + 1) * grid
+
+
+def _judge(
+    objective: Objective, evaluate: Evaluate, config: LoopConfig, state: State, journal: Journal
+) -> str | None:
+    objective.eval()
+    values = evaluate()
+    objective.train()
+    journal.log(step=state.step, minutes=state.seconds / 60, **values)
+    accuracy = values.get("accuracy")
+    if accuracy is None:
+        return None
+    if accuracy > state.best:
+        state.best, state.stale = accuracy, 0
+    else:
+        state.stale += 1
+    if config.target_accuracy is not None and accuracy >= config.target_accuracy:
+        return "target"
+    if config.patience is not None and state.stale >= config.patience:
+        return "patience"
+    return None
+
+
+def _tensors(
+    objective: Objective, optimizers: dict[str, torch.optim.AdamW]
+) -> dict[str, Tensor]:
+    tensors = {f"objective/{name}": value for name, value in named_tensors(objective).items()}
+    for phase, optimizer in optimizers.items():
+        for number, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{phase}/{number}/{key}": value for key, value in moments.items()}
+    return tensors
+
+
+def _restore(
+    objective: Objective,
+    optimizers: dict[str, torch.optim.AdamW],
+    tensors: dict[str, Tensor],
+    plain: dict[str, Any],
+    state: State,
+    *,
+    weights_only: bool = False,
+) -> None:
+    with torch.no_grad():
+        for name, value in named_tensors(objective).items():
+            value.copy_(tensors[f"objective/{name}"])
+    for phase, optimizer in optimizers.items():
+        prefix = f"optimizer/{phase}/"
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith(prefix):
+                number, key = name.removeprefix(prefix).split("/")
+                moments.setdefault(int(number), {})[key] = value.clone()
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    if weights_only:
+        return
+    for key, value in plain.items():
+        setattr(state, key, Position(*value) if key == "position" else value)
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name; what two players share is named once."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _plain(state: State) -> dict[str, Any]:
+    plain = asdict(state)
+    plain["position"] = list(state.position)
+    plain["best"] = state.best if math.isfinite(state.best) else -1.0
+    return plain
+
+
+def _short(parts: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in list(parts.items())[:4])

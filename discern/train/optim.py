@@ -1,0 +1,79 @@
+"""AdamW and its schedule: layer-wise rates, no decay on norms and biases, warm-up and cosine by progress."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from discern.models.backbone import Backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW (Loshchilov & Hutter 2019)."""
+
+    rate: float = 1e-3  # peak learning rate
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    warmup: float = 0.05  # share of the training
+    final_rate: float = 0.01  # of the peak, at the end
+    layer_decay: float = 1.0  # each layer below the head learns this much slower (BEiT)
+
+
+def build_optimizer(player: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """One group per (depth, decays or not); `rate_scale` in a group is its layer-wise factor."""
+    depth_of = _depths(player)
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in player.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and not name.endswith(("mask_token", "class_token", "learned"))
+            groups.setdefault((depth_of.get(parameter, 0), decays), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "weight_decay": config.weight_decay if decays else 0.0,
+                "rate_scale": config.layer_decay**depth,
+            }
+            for (depth, decays), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+        ],
+        lr=config.rate,
+        betas=config.betas,
+        fused=True,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, config: OptimConfig, progress: float, scale: float = 1.0) -> float:
+    """Set the learning rates for a moment of the training; returns the peak group's rate."""
+    if progress < config.warmup:
+        factor = progress / config.warmup
+    else:
+        turn = (progress - config.warmup) / max(1e-9, 1 - config.warmup)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, turn)))
+        factor = config.final_rate + (1 - config.final_rate) * cosine
+    # the very first step must not have rate 0: it would be a step that changes nothing
+    rate = config.rate * scale * max(factor, 1e-3)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate_scale"]
+    return rate
+
+
+def _depths(player: nn.Module) -> dict[nn.Parameter, int]:
+    """How many layers each encoder parameter lies below the head; parameters outside an encoder lie at 0."""
+    depths: dict[nn.Parameter, int] = {}
+    for module in player.modules():
+        if not isinstance(module, Backbone):
+            continue
+        layers = len(module.blocks)
+        for parameter in module.parameters():
+            depths[parameter] = layers + 1  # stem and positions
+        for number, block in enumerate(module.blocks):
+            for parameter in block.parameters():
+                depths[parameter] = layers - number
+        for parameter in module.norm.parameters():
+            depths[parameter] = 0
+    return depths

@@ -1,0 +1,94 @@
+"""A watch over the training: losses and signs of health in, cures and warnings out.
+
+Not-a-number steps are skipped, then the last good checkpoint comes back at half the rate, then the run stops.  A
+discriminator that wins or loses outright, or fakes that all look alike, ease or silence the adversary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from discern.objectives.objective import Objective
+
+SKIPS_BEFORE_ROLL_BACK = 5
+ROLL_BACKS_BEFORE_STOP = 3
+LOOKS = 200  # steps that a sign must last before anything is done
+WINS, LOSES = 0.99, 0.51  # discriminator accuracy
+ALIKE = 0.10  # diversity of fakes against that of real ones
+
+
+class Watch:
+    """One per run; `dump` and `load` carry it over a resume."""
+
+    def __init__(self) -> None:
+        self.rate_scale = 1.0
+        self.skipped = 0  # in a row
+        self.roll_backs = 0
+        self.signs: dict[str, int] = {}
+        self.eased = 0
+        self.must_roll_back = False
+        self.gave_up: str | None = None
+        self._pending: list[str] = []
+
+    def healthy(self, loss: Tensor, gradient_norm: Tensor) -> bool:
+        """May this step be taken?  A loss or gradient that is not finite may not."""
+        if bool(torch.isfinite(loss.detach())) and bool(torch.isfinite(gradient_norm)):
+            self.skipped = 0
+            return True
+        self.skipped += 1
+        self._pending.append(f"loss or gradient is not finite: step skipped ({self.skipped} in a row)")
+        if self.skipped >= SKIPS_BEFORE_ROLL_BACK:
+            self.skipped = 0
+            self.roll_backs += 1
+            if self.roll_backs > ROLL_BACKS_BEFORE_STOP:
+                self.gave_up = "the loss stays not finite: lower the rate, for example --rate 1e-4"
+            else:
+                self.must_roll_back = True
+        return False
+
+    def rolled_back(self) -> None:
+        """The loop has put the last checkpoint back."""
+        self.must_roll_back = False
+        self.rate_scale /= 2
+        self._pending.append(f"rolled back to the last checkpoint; rate scaled by {self.rate_scale}")
+
+    def look(self, objective: Objective, parts: dict[str, float]) -> list[str]:
+        """Read the signs of health after a step; act on those that last.  Returns what to write down."""
+        accuracy, spread = parts.get("d_accuracy"), parts.get("diversity")
+        if accuracy is not None:
+            self._sign("the discriminator wins every time", accuracy >= WINS)
+            self._sign("the discriminator cannot tell real from fake", accuracy <= LOSES)
+        if spread is not None:
+            self._sign("the fakes look all alike", spread < ALIKE)
+        for sign, count in self.signs.items():
+            if count == LOOKS:
+                self.signs[sign] = 0
+                self._pending.append(f"{sign} for {LOOKS} steps: {self._ease(objective)}")
+        said, self._pending = self._pending, []
+        return said
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "rate_scale": self.rate_scale,
+            "roll_backs": self.roll_backs,
+            "signs": dict(self.signs),
+            "eased": self.eased,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        for name, value in saved.items():
+            setattr(self, name, value)
+
+    def _sign(self, name: str, seen: bool) -> None:
+        self.signs[name] = self.signs.get(name, 0) + 1 if seen else 0
+
+    def _ease(self, objective: Objective) -> str:
+        scale = dict(objective.named_buffers()).get("adversary_scale")
+        if scale is None:
+            return "nothing to ease"
+        self.eased += 1
+        scale.mul_(0.5 if self.eased < 4 else 0.0)
+        return f"adversary scaled to {float(scale):g}"
