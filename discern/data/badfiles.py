@@ -1,4 +1,4 @@
-"""Items that cannot be read: counted, listed in `bad_files.jsonl`; too many of them stop the run."""
+"""Items that cannot be read: counted, listed in `bad_files.jsonl`; too many stop the run."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from discern.data.items import (
     FRAMES,
@@ -19,10 +18,8 @@ from discern.data.items import (
     read_file,
     read_frames,
 )
+from discern.data.limits import Limits
 from discern.errors import DataError
-
-if TYPE_CHECKING:
-    from discern.data.limits import Limits
 
 UNLABELLED = {"unlabeled", "unlabelled"}
 

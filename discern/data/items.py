@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from discern.clip import Kind
-from discern.errors import BadItem, DataError, Refused
+from discern.data.limits import Limits
+from discern.errors import BadItem, DataError
 
 if TYPE_CHECKING:
     from discern.data.layout import Sample
-    from discern.data.limits import Limits
 
 SPLITS = ("train", "val", "test")
 
@@ -136,11 +136,11 @@ def read_file(path: str | Path, limits: Limits) -> bytes:
         with open(os.open(path, READ_ONLY), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise BadItem("not a file")
-            data = file.read(limits.bytes + 1)  # the size on record may be wrong by now
+            limits.check_bytes(os.fstat(file.fileno()).st_size)
+            data = file.read(limits.bytes + 1)  # it may have grown
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise BadItem(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > limits.bytes:
-        raise Refused(f"larger than the limit of {limits.bytes / 2**20:.0f} MiB")
+    limits.check_bytes(len(data))
     return data
 
 
@@ -152,15 +152,13 @@ def read_frames(folder: str | Path, limits: Limits) -> list[bytes]:
         raise BadItem(f"cannot be read: {error.strerror}") from None
     if not names:
         raise BadItem("a clip's folder without images in it")
-    if len(names) > limits.frames:
-        raise Refused(f"{len(names)} frames, more than the limit of {limits.frames}")
-    frames = []
+    limits.check_length(len(names), 0.0)
+    frames: list[bytes] = []
     total = 0
     for name in sorted(names, key=frame_order):
         frames.append(read_file(os.path.join(folder, name), limits))
         total += len(frames[-1])
-        if total > limits.bytes:
-            raise Refused(f"larger than the limit of {limits.bytes / 2**20:.0f} MiB")
+        limits.check_bytes(total)
     return frames
 
 

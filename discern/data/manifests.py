@@ -10,10 +10,10 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from discern.clip import Kind
 from discern.data.items import (
@@ -26,10 +26,9 @@ from discern.data.items import (
     read_file,
     read_frames,
 )
+from discern.data.limits import Limits
 from discern.errors import DataError
-
-if TYPE_CHECKING:
-    from discern.data.limits import Limits
+from discern.files import write_bytes
 
 COLUMNS = ("path", "label", "split", "group")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -105,6 +104,15 @@ def read_manifest(path: Path, absolute: bool = True) -> tuple[list[Entry], list[
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): check permissions") from None
     return entries, sorted(notes)
+
+
+def write_manifest(path: Path, items: Mapping[str, Item]) -> None:
+    """JSON lines that name files, relative to the manifest, with what is known of their items."""
+    lines = []
+    for name, item in items.items():
+        known = {"path": name, "label": list(item.labels), "split": item.split, "group": item.group}
+        lines.append(json.dumps({key: value for key, value in known.items() if value}))
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _csv_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -6,14 +6,11 @@ import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from discern.data import folders, manifests
 from discern.data.items import Item, Source, require_classes
+from discern.data.limits import Limits
 from discern.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from discern.data.limits import Limits
 
 __all__ = ["SOURCES", "Item", "Opener", "Source", "open_paths", "open_source", "require_classes"]
 
@@ -38,8 +35,6 @@ PACKED = (".zip", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", "
 
 def open_source(spec: str | Path | Sequence[str], limits: Limits | None = None) -> Source:
     """Open one source, or several as one.  UsageError: no such path.  DataError: nothing in it."""
-    from discern.data.limits import Limits
-
     limits = limits or Limits()
     specs = [spec] if isinstance(spec, str | Path) else list(spec)
     if not specs:

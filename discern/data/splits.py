@@ -1,4 +1,4 @@
-"""Items to training, validation, test and unlabelled parts: seeded, stratified, by group, on file."""
+"""Items to training, validation, test and unlabelled parts: seeded, stratified, grouped, stored."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def write_splits(splits: Splits, items: Sequence[Item], path: Path | str) -> Non
 
 
 def read_splits(path: Path | str, items: Sequence[Item]) -> Splits:
-    """The parts that `write_splits` wrote.  Raises DataError when the data set has changed since."""
+    """The parts that `write_splits` wrote.  Raises DataError when the data set has changed."""
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
         parts = {name: dict(stored[name]) for name in (*SPLITS, "unlabelled")}
