@@ -62,7 +62,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     rows = [
         ("discern", found["discern"]),
         ("python", f"{found['python']} on {found['platform']}"),
-        ("cpu", f"{cpu['name']}, {cpu['usable']:g} of {cpu['cores']} cores usable"),
+        ("cpu", f"{cpu['name']}, {cpu['cores']} cores"),
+        ("cpu cores", f"{cpu['usable']:g} for this process, {cpu['free']:.1f} idle just now"),
         ("cpu flags", ", ".join(cpu["flags"]) or "none of those that help"),
         (
             "memory",
@@ -110,6 +111,8 @@ def _guarded(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
+    from discern.threads import free_cores
+
     name, flags = platform.processor() or platform.machine(), set()
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -122,20 +125,17 @@ def _cpu() -> dict[str, Any]:
         "name": name,
         "cores": os.cpu_count() or 1,
         "usable": _usable_cores(),
+        "free": round(free_cores(), 2),
         "flags": [flag for flag in CPU_FLAGS if flag in flags],
     }
 
 
 def _usable_cores() -> float:
     """Cores this process may use: the smaller of its affinity and its container's quota."""
-    cores = float(
-        len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
-    )
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, int(quota) / int(period))
-    return cores
+    from discern.threads import cpu_quota
+
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(float(cores), cpu_quota())
 
 
 def _memory() -> dict[str, int]:

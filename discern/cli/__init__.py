@@ -12,6 +12,7 @@ import traceback
 
 from discern.cli.faults import EXIT_INTERRUPTED, explain
 from discern.errors import EXIT_DONE, UsageError
+from discern.threads import prepare_threads
 
 # words that people type for a verb that has another name here
 OTHER_WORDS = {
@@ -56,6 +57,7 @@ def main(words: list[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     from discern.cli.verbs import command_line
 
+    prepare_threads()  # before any verb imports torch
     program = command_line()
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]

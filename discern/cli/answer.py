@@ -126,14 +126,27 @@ def _value(name: str, result: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    """A finding on one line: `cat 31, dog 31`, or `2: cat/a.png: not an image, ...`."""
     if isinstance(value, Mapping):
-        parts = [f"{key} {item}" for key, item in value.items()]
+        parts = [f"{key} {_part(item)}" for key, item in value.items()]
         return _first(parts) if parts else "none"
     if isinstance(value, list | tuple):
-        return f"{len(value)}: {_first([str(item) for item in value])}" if value else "none"
+        return f"{len(value)}: {_first([_entry(item) for item in value])}" if value else "none"
+    return str(value)
+
+
+def _entry(value: Any) -> str:
+    return ": ".join(map(_part, value.values())) if isinstance(value, Mapping) else _part(value)
+
+
+def _part(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{key} {_part(item)}" for key, item in value.items()) + ")"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
     return str(value)
 
 
 def _first(parts: Sequence[str], most: int = 12) -> str:
-    more = f", and {len(parts) - most} more" if len(parts) > most else ""
+    more = f", and {len(parts) - most} more (--json lists all)" if len(parts) > most else ""
     return ", ".join(parts[:most]) + more

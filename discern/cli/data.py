@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from discern.cli import answer, words
 from discern.cli.options import AsJson, Debug, Sources, Strict
+from discern.cli.progress import progress
+
+FORMS: tuple[Literal["tfrecord", "folder"], ...] = ("tfrecord", "folder")
 
 
 def doctor(as_json: AsJson = False, debug: Debug = False) -> int:
@@ -37,8 +40,8 @@ def check(
     from discern.data.limits import Limits
     from discern.data.sources import open_source
 
-    with answer.one_answer(as_json):
-        found = check(open_source(specs), Limits(), strict=strict)
+    with answer.one_answer(as_json), progress("reading") as show:
+        found = check(open_source(specs), Limits(), strict=strict, progress=show)
     then = ("discern", "pretrain", *specs, "--out", "runs/pretrained")
     return answer.finish_check(found, as_json, answer.command(*then))
 
@@ -57,10 +60,10 @@ def convert(
     debug: Debug = False,
 ) -> int:
     """Write data as TFRecord shards, or as class folders."""
-    specs, form = words.sources(source), words.one_of(to, ("tfrecord", "folder"), "--to")
+    specs, form = words.sources(source), words.one_of(to, FORMS, "--to")
     from discern.data.convert import convert
     from discern.data.sources import open_source
 
-    with answer.one_answer(as_json):
-        result = convert(open_source(specs), out, to=form, shards=shards, gzip=gzip)
+    with answer.one_answer(as_json), progress("writing") as show:
+        result = convert(open_source(specs), out, form, shards, gzip, progress=show)
     return answer.finish(result, as_json, answer.command("discern", "data", "check", out))

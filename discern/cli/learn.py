@@ -32,7 +32,7 @@ def demo(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """See it all work in three minutes: real data, no download, CPU.
+    """See it all work: real data, no download, no GPU.
 
     Pre-trains one model on images and clips, tunes it, compares it, and writes a report.
     """

@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from discern.errors import UsageError
+
+Word = TypeVar("Word", bound=str)
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _CLIPS = (".mp4", ".m4v", ".mkv", ".avi", ".mov", ".webm", ".mpg", ".mpeg")
@@ -64,10 +67,11 @@ def label_counts(text: str) -> list[int | str]:
     return counts
 
 
-def one_of(word: str, choices: Sequence[str], flag: str) -> str:
+def one_of(word: str, choices: Sequence[Word], flag: str) -> Word:
     """One of a few words."""
-    if word in choices:
-        return word
+    for choice in choices:
+        if word == choice:
+            return choice
     near = difflib.get_close_matches(word, choices, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(choices)}"
     raise UsageError(f"{flag} {word}: {hint}")
