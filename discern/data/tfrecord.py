@@ -1,8 +1,8 @@
 """TFRecord files: records of bytes go in, the same bytes come out, both checksums checked.
 
 A record is: length (uint64), masked CRC32C of the length, the bytes, masked CRC32C of the bytes;
-all little-endian.  A shard may be packed as a whole with gzip or zlib; its first bytes tell.  Shards
-are read with `read` and `pread`, not mapped: a file cut short meanwhile gives an error, no SIGBUS.
+all little-endian.  A shard may be packed as a whole with gzip or zlib; its first bytes tell.
+Shards are read with `read` and `pread`, not mapped: one cut short meanwhile is an error, no SIGBUS.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from crc32c import crc32c
@@ -71,7 +71,7 @@ class RecordWriter:
     def __init__(self, path: str | Path, gzip: bool = False) -> None:
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(replacing(path))
-            file: IO[bytes] = stack.enter_context(open(temporary, "wb", buffering=BLOCK))
+            file: Any = stack.enter_context(open(temporary, "wb", buffering=BLOCK))
             if gzip:
                 # no name and no time inside: the same records give the same file
                 file = stack.enter_context(gzip_format.GzipFile("", "wb", 6, file, mtime=0))

@@ -1,4 +1,4 @@
-"""Shards, plain or packed with gzip or zlib: a path comes in, a stream of the bytes inside goes out."""
+"""Shards, plain or packed with gzip or zlib: a path comes in, a stream of their bytes goes out."""
 
 from __future__ import annotations
 
