@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,15 +93,21 @@ def test_help_is_fast_and_imports_no_torch() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=60)
+    command = [sys.executable, "-m", "discern", "train", "--help"]
+    assert best_seconds(command) < 0.5
+
+
+def best_seconds(command: list[str]) -> float:
+    """Processor time of a command, the best of five: the machine may be busy with other things."""
     seconds = []
-    for _ in range(5):  # the machine may be busy: the best of five is what it takes
-        start = time.perf_counter()
-        command = [sys.executable, "-m", "discern", "train", "--help"]
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, capture_output=True, timeout=60)
-        seconds.append(time.perf_counter() - start)
-        if seconds[-1] < 0.5:
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if seconds[-1] < 0.25:
             break
-    assert min(seconds) < 0.5, seconds
+    return min(seconds)
 
 
 WRONG = [

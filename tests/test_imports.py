@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -25,12 +25,11 @@ def test_import_is_fast_and_brings_no_torch() -> None:
         "assert not heavy, heavy"
     )
     seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(5):  # processor time, the best of five: the machine may be busy
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-        seconds.append(time.perf_counter() - start)
-        if seconds[-1] < 0.5:
-            break
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds) < 0.5, seconds
 
 
