@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from threading import Lock
 
@@ -55,13 +56,19 @@ class BadFiles:
 
 
 def _read(path: Path) -> dict[str, str]:
-    reasons = {}
+    """The list as far as it is whole; a line cut off by a crash is taken off the file."""
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return {}
+    reasons: dict[str, str] = {}
+    whole = 0
+    for line in lines:
+        try:
             row = json.loads(line)
             reasons[str(row["path"])] = str(row["reason"])
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError):
-        path.rename(path.with_name(f"{path.name}.damaged"))  # cut off by a crash: a new list
+        except (ValueError, KeyError, TypeError):
+            break
+        whole += len(line)
+    os.truncate(path, whole)
     return reasons

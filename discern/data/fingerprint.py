@@ -15,10 +15,12 @@ import numpy as np
 from discern.clip import Clip
 
 HAMMING = 4  # bits in which the hashes of two copies may differ, of 64
-MEAN_DIFFERENCE = 6.0  # of the thumbnails, of 255
-LARGEST_DIFFERENCE = 32  # in any cell of the thumbnails
+MEAN_DIFFERENCE = 10.0  # of the thumbnails, of 255
+OF_CONTRAST = 0.2  # and as a share of the standard deviation: in the dark all faces are alike
+LARGEST_DIFFERENCE = 48  # in any cell of the thumbnails
 FLAT = 4.0  # standard deviation below which a picture shows nothing that could be recognized
-NEIGHBOURS = 256  # candidates that one item is compared with in a crowd of like ones
+CANDIDATES = 4096  # that one item is compared with, in a crowd of the same hash and brightness
+LINKS = 16  # that one item needs to be joined with a crowd of like ones
 
 # at most HAMMING differing bits leave one of HAMMING + 1 pieces of the hash equal
 PIECES = [(0, 13), (13, 13), (26, 13), (39, 13), (52, 12)]
@@ -56,19 +58,14 @@ def difference_hash(frame: np.ndarray) -> int:
 
 def alike_pairs(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int]]:
     """Pairs of positions that look the same, enough of them to join all that belong together."""
-    if not prints:
-        return
-    hashes = np.array([each.hash for each in prints], dtype=np.uint64)
-    thumbnails = np.stack([each.thumbnail for each in prints]).reshape(len(prints), -1)
-    brightness = thumbnails.mean(axis=1)
-    by_brightness = np.argsort(brightness, kind="stable")
-    for shift, width in PIECES:
-        pieces = (hashes[by_brightness] >> np.uint64(shift)) & np.uint64(2**width - 1)
-        order = by_brightness[np.argsort(pieces, kind="stable")]
-        sorted_pieces = np.sort(pieces)
-        edges = np.flatnonzero(np.diff(sorted_pieces)) + 1
-        for bucket in np.split(order, edges):
-            yield from _alike_in(bucket, hashes, thumbnails, brightness)
+    kept: dict[tuple[int, bytes], int] = {}
+    for place, each in enumerate(prints):
+        first = kept.setdefault((each.hash, each.thumbnail.tobytes()), place)
+        if first != place:
+            yield first, place
+    places = list(kept.values())
+    for left, right in _alike_among([prints[place] for place in places]):
+        yield places[left], places[right]
 
 
 def clusters(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -88,13 +85,29 @@ def clusters(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     return [group for group in members.values() if len(group) > 1]
 
 
+def _alike_among(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int]]:
+    if not prints:
+        return
+    hashes = np.array([each.hash for each in prints], dtype=np.uint64)
+    thumbnails = np.stack([each.thumbnail for each in prints]).reshape(len(prints), -1)
+    brightness = thumbnails.mean(axis=1)
+    by_brightness = np.argsort(brightness, kind="stable")
+    for shift, width in PIECES:
+        pieces = (hashes[by_brightness] >> np.uint64(shift)) & np.uint64(2**width - 1)
+        order = by_brightness[np.argsort(pieces, kind="stable")]
+        sorted_pieces = np.sort(pieces)
+        edges = np.flatnonzero(np.diff(sorted_pieces)) + 1
+        for bucket in np.split(order, edges):
+            yield from _alike_in(bucket, hashes, thumbnails, brightness)
+
+
 def _alike_in(
     bucket: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray, brightness: np.ndarray
 ) -> Iterator[tuple[int, int]]:
     """Pairs within a bucket that is sorted by brightness: alike items are neighbours in it."""
     reach = np.searchsorted(brightness[bucket], brightness[bucket] + MEAN_DIFFERENCE, side="right")
     for place in range(len(bucket) - 1):
-        others = bucket[place + 1 : min(reach[place], place + 1 + NEIGHBOURS)]
+        others = bucket[place + 1 : min(reach[place], place + 1 + CANDIDATES)]
         if not len(others):
             continue
         one = bucket[place]
@@ -102,10 +115,9 @@ def _alike_in(
         if not len(others):
             continue
         difference = np.abs(thumbnails[others].astype(np.int16) - thumbnails[one])
-        same = (difference.mean(axis=1) <= MEAN_DIFFERENCE) & (
-            difference.max(axis=1) <= LARGEST_DIFFERENCE
-        )
-        for other in others[same]:
+        allowed = min(MEAN_DIFFERENCE, OF_CONTRAST * thumbnails[one].std())
+        same = (difference.mean(axis=1) <= allowed) & (difference.max(axis=1) <= LARGEST_DIFFERENCE)
+        for other in others[same][:LINKS]:
             yield int(one), int(other)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from discern.data.items import (
@@ -13,6 +13,7 @@ from discern.data.items import (
     SPLIT_NAMES,
     Item,
     Source,
+    file_kind,
     kind_by_name,
     printable,
     read_file,
@@ -40,16 +41,21 @@ class FolderSource(Source):
         self._root = str(paths[0])
         directories, passed_over, notes = walk(paths[0])
         self.notes += notes
+        self.items: list[Item]
         self.items, self._names, ignored = layout(directories, self.notes)
         self.ignored = passed_over + ignored
+        for index, item in enumerate(self.items):
+            if item.key.lower().endswith(".gif"):
+                self.items[index] = replace(item, kind=file_kind(self._path(index)) or item.kind)
 
     def read(self, index: int) -> bytes | list[bytes]:
         """The file of item `index`, or the files of its frames."""
-        name = self._names.get(index) or self.items[index].key
-        path = os.path.join(self._root, name)
-        if name.lower().endswith(FRAMES):
-            return read_frames(path, self.limits)
-        return read_file(path, self.limits)
+        path = self._path(index)
+        is_frames = path.lower().endswith(FRAMES) and os.path.isdir(path)
+        return (read_frames if is_frames else read_file)(path, self.limits)
+
+    def _path(self, index: int) -> str:
+        return os.path.join(self._root, self._names.get(index) or self.items[index].key)
 
 
 class FilesSource(Source):
@@ -57,7 +63,7 @@ class FilesSource(Source):
 
     def __init__(self, spec: str, paths: Sequence[Path], limits: Limits) -> None:
         super().__init__(spec, limits)
-        known = [(path, kind) for path in paths if (kind := kind_by_name(path.name))]
+        known = [(path, kind) for path in paths if (kind := file_kind(str(path)))]
         self.ignored = len(paths) - len(known)
         self._paths = [path for path, _ in known]
         self.items = [Item(key=printable(str(path)), kind=kind) for path, kind in known]

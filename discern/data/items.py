@@ -118,6 +118,25 @@ def kind_by_name(name: str) -> Kind | None:
     return KINDS.get(suffix.lower()) if stem and not name.startswith(".") else None
 
 
+def file_kind(path: str) -> Kind | None:
+    """The kind by name, or by the bytes where the name does not say: a GIF may move."""
+    kind = kind_by_name(os.path.basename(path))
+    moving = kind_by_bytes(path) if kind is None or path.lower().endswith(".gif") else None
+    return moving or kind
+
+
+def kind_by_bytes(path: str | Path) -> Kind | None:
+    """Image, clip or neither, by the first bytes; None also when there are none."""
+    from discern.data.decode import HEAD, sniff
+
+    try:
+        with open(os.open(path, READ_ONLY), "rb") as file:
+            found = sniff(file.read(HEAD))
+    except OSError:
+        return None  # reading it will say what is wrong
+    return Kind(found) if found else None
+
+
 def split_by_name(name: str) -> str | None:
     """The split that a shard's name begins with: `train-00000-of-00004.tfrecord` -> train."""
     match = re.match(rf"({'|'.join(SPLIT_NAMES)})(?![a-z])", name.lower())

@@ -21,7 +21,7 @@ from discern.data.items import (
     SPLIT_NAMES,
     Item,
     Source,
-    kind_by_name,
+    file_kind,
     printable,
     read_file,
     read_frames,
@@ -58,7 +58,7 @@ class ManifestSource(Source):
         self.items = [
             Item(
                 key=printable(entry.path),
-                kind=kind_by_name(os.path.basename(path)) or _kind_by_bytes(path),
+                kind=file_kind(path) or Kind.IMAGE,
                 labels=entry.labels,
                 split=entry.split,
                 group=entry.group,
@@ -205,16 +205,6 @@ def _local(path: str, folder: Path) -> str:
     if "\\" in path and os.sep == "/" and not os.path.exists(os.path.join(folder, path)):
         return path.replace("\\", "/")
     return path
-
-
-def _kind_by_bytes(path: str) -> Kind:
-    from discern.data.decode import sniff
-
-    try:
-        with open(path, "rb") as file:
-            return Kind(sniff(file.read(64)) or Kind.IMAGE)
-    except OSError:
-        return Kind.IMAGE  # reading it will say what is wrong
 
 
 def _refuse_all_missing(manifest: Path, entries: Sequence[Entry], paths: Sequence[str]) -> None:

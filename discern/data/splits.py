@@ -9,12 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import TypeAlias
 
+from discern.clip import Kind
 from discern.data.items import SPLITS, Item
 from discern.errors import DataError, UsageError
 from discern.files import write_json
 
 FORMAT = 1
+
+Stratum: TypeAlias = tuple[str, Kind]
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def make_splits(
             unlabelled.append(index)
     notes = _notes(items, parts, groups)
     # shares of the whole, so that the order of the two cuts does not matter
-    total = Counter(label for index in parts["train"] for label in items[index].labels)
+    total = _strata(items, parts["train"])
     for name, share in (("test", test), ("val", val)):
         if share and not parts[name] and parts["train"]:
             parts["train"], parts[name] = _cut(
@@ -221,7 +225,7 @@ def _cut(
     items: Sequence[Item],
     indices: Sequence[int],
     groups: Sequence[str],
-    total: Mapping[str, int],
+    total: Mapping[Stratum, int],
     share: float,
     seed: str,
 ) -> tuple[list[int], list[int]]:
@@ -229,20 +233,28 @@ def _cut(
     members: dict[str, list[int]] = defaultdict(list)
     for index in indices:
         members[groups[index]].append(index)
-    left = Counter(label for index in indices for label in items[index].labels)
+    left = _strata(items, indices)
     # a class of three items or more gets at least one item in each part
-    need = {label: max(share * total[label], 1.0 if total[label] >= 3 else 0.0) for label in left}
+    need = {
+        stratum: max(share * total[stratum], 1.0 if total[stratum] >= 3 else 0.0)
+        for stratum in left
+    }
     cut: set[int] = set()
     for group in sorted(members, key=lambda group: _draw(seed, group)):
-        counts = Counter(label for index in members[group] for label in items[index].labels)
-        if any(left[label] <= count for label, count in counts.items()):
+        counts = _strata(items, members[group])
+        if any(left[stratum] <= count for stratum, count in counts.items()):
             continue  # the last of a class stays
-        if sum(count * (2 * need[label] - count) for label, count in counts.items()) <= 0:
+        if sum(count * (2 * need[stratum] - count) for stratum, count in counts.items()) <= 0:
             continue  # the squared distance to the shares would grow
         cut.update(members[group])
-        for label, count in counts.items():
-            need[label] -= count
-            left[label] -= count
+        for stratum, count in counts.items():
+            need[stratum] -= count
+            left[stratum] -= count
     return [index for index in indices if index not in cut], [
         index for index in indices if index in cut
     ]
+
+
+def _strata(items: Sequence[Item], indices: Iterable[int]) -> Counter[Stratum]:
+    """How many of each class; images and clips of a class are counted apart."""
+    return Counter((label, items[index].kind) for index in indices for label in items[index].labels)
