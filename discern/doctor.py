@@ -11,7 +11,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from importlib import metadata, util
 from pathlib import Path
@@ -75,9 +74,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         rows.append(("torch", torch["error"]))
     else:
         rows.append(("torch", f"{torch['version']}, {torch['threads']} threads"))
-        half = torch["bf16"]
-        verdict = "used" if half["ratio"] > 1 else "not used: no faster here"
-        rows.append(("bf16", f"{half['ratio']:.2f}x the speed of float32 on this CPU, {verdict}"))
+        rows.append(("precision", _precision(torch)))
         rows += [("gpu", f"{gpu['name']}, {_gib(gpu['memory'])}") for gpu in torch["gpus"]]
         rows += [("gpu", "none; the CPU does it all")] if not torch["gpus"] else []
     if found["torchvision"]["installed"]:
@@ -162,38 +159,30 @@ def _disk(folder: Path) -> dict[str, Any]:
 def _torch() -> dict[str, Any]:
     import torch
 
+    from discern.scale.precision import probe_precision
+
     gpus = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             gpu = torch.cuda.get_device_properties(index)
             gpus.append({"name": gpu.name, "memory": gpu.total_memory})
+    probe = probe_precision("cuda" if gpus else "cpu")  # the one that a run chooses by
     return {
         "version": torch.__version__,
         "cuda": torch.version.cuda,
         "threads": torch.get_num_threads(),
-        "bf16": _probe_bf16(),
+        "precision": str(probe.precision),
+        "bf16_ms": probe.bf16_ms,
+        "fp32_ms": probe.fp32_ms,
         "gpus": gpus,
     }
 
 
-def _probe_bf16() -> dict[str, float]:
-    """Speed of a bfloat16 matrix product over a float32 one, in shapes of a small Transformer."""
-    import torch
-
-    best = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        tokens, weight = torch.ones(1024, 192, dtype=dtype), torch.ones(192, 768, dtype=dtype)
-        seconds = []
-        for _ in range(12):
-            start = time.perf_counter()
-            tokens @ weight
-            seconds.append(time.perf_counter() - start)
-        best[dtype] = min(seconds)
-    return {
-        "float32_us": best[torch.float32] * 1e6,
-        "bfloat16_us": best[torch.bfloat16] * 1e6,
-        "ratio": best[torch.float32] / best[torch.bfloat16],
-    }
+def _precision(torch: Mapping[str, Any]) -> str:
+    if torch["bf16_ms"] is None:
+        return "fp32; bf16 is not possible here"
+    times = f"a small training step takes {torch['bf16_ms']:.2f} ms in bf16"
+    return f"{torch['precision']}: {times}, {torch['fp32_ms']:.2f} ms in fp32"
 
 
 def _torchvision() -> dict[str, Any]:

@@ -24,7 +24,8 @@ def test_findings_of_this_machine(found: dict[str, Any]) -> None:
     assert 0 < found["cpu"]["usable"] <= found["cpu"]["cores"]
     assert 0 < found["memory"]["available"] <= found["memory"]["total"]
     assert 0 < found["disk"]["free"] <= found["disk"]["total"]
-    assert found["torch"]["threads"] >= 1 and found["torch"]["bf16"]["ratio"] > 0
+    assert found["torch"]["threads"] >= 1 and found["torch"]["fp32_ms"] > 0
+    assert found["torch"]["precision"] in ("bf16", "fp32")
     assert "h264" in found["video"]["reads"]
     assert found["video"]["h264_roundtrip"] is True
 
