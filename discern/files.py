@@ -14,6 +14,7 @@ import math
 import numbers
 import os
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A name to write to, for libraries that open files themselves; it becomes `path` at the end."""
+    """A name to write to, for libraries that open files themselves; at the end it is `path`."""
     path = Path(path)
     with _temporary(path) as temporary:
         yield temporary
@@ -110,13 +111,16 @@ def _plain(value: Any, place: str, lost: list[str]) -> Any:
         return None
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return _plain(_from_numpy(value, place), place, lost)
+    return _plain(_from_array(value, place), place, lost)
 
 
-def _from_numpy(value: Any, place: str) -> Any:
+def _from_array(value: Any, place: str) -> Any:
     import numpy as np
 
+    torch = sys.modules.get("torch")  # whoever has a tensor has loaded it
     if isinstance(value, np.bool_ | np.ndarray):
+        return value.tolist()
+    if torch is not None and isinstance(value, torch.Tensor):
         return value.tolist()
     raise TypeError(f"{place or 'value'}: {type(value).__name__} cannot be written as JSON")
 

@@ -1,0 +1,313 @@
+"""Checkpoints: tensors and a state come in, a folder that survives a crash stays; both come back.
+
+    checkpoints/step-00001200/tensors.safetensors  state.json  manifest.json
+
+Invariant: a save that returned survives; one that did not is absent or complete.  A checkpoint is
+written into a temporary folder, each file synced, renamed, and the parent synced.  The manifest
+holds size and SHA-256 of each file and of itself; a reader trusts only the bytes that it hashed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from discern.errors import DiscernError, IntegrityError
+from discern.files import TEMPORARY, sync_folder, write_new
+from discern.repro import versions
+from discern.train.manifest import MANIFEST, manifest, read_sealed
+
+FORMAT = "discern-checkpoint/1"
+FILES = ("tensors.safetensors", "state.json")
+SLACK = 64 * 1024  # bytes for folders, the manifest and the ends of blocks
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
+_log = logging.getLogger("discern")
+
+
+class CheckpointError(DiscernError):
+    """A checkpoint could not be written.  The ones before it are as they were."""
+
+
+class CheckpointFull(CheckpointError):
+    """There is no room for a checkpoint."""
+
+    def __init__(self, folder: Path, needed: int, free: int, reason: str) -> None:
+        self.needed, self.free = needed, free
+        super().__init__(
+            f"{folder}: {reason}: a checkpoint needs {needed} bytes and {free} are free: "
+            "make room, or choose an --out on another disk"
+        )
+
+
+class NotFinite(CheckpointError):
+    """NaN or infinity among the values: such a checkpoint would poison every resume."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What `load_latest` found."""
+
+    path: Path
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    notes: tuple[str, ...] = ()  # newer checkpoints that were skipped, and why
+
+
+def save_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int = 2
+) -> Path:
+    """Write a checkpoint; when this returns it is on the disk, and older ones are pruned to `keep`.
+
+    Raises NotFinite, CheckpointFull or CheckpointError; the checkpoints before it are then intact.
+    `state` holds JSON values only (a tuple comes back as a list).
+    """
+    assert step >= 0 and keep >= 1
+    _refuse_nonfinite(step, tensors)
+    files = dict(zip(FILES, (_encode_tensors(tensors), _encode_state(step, state)), strict=True))
+    needed = sum(len(data) for data in files.values()) + SLACK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise CheckpointFull(folder, needed, free, os.strerror(errno.ENOSPC))
+        path = _write(folder, step, files)
+    except OSError as error:
+        raise _translate(error, folder, needed) from error
+    _prune(folder, path, keep)
+    return path
+
+
+def load_latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that verifies; None where there is none.
+
+    Raises IntegrityError where there are some and none verifies.
+    """
+    notes: list[str] = []
+    for path in reversed(_checkpoints(folder)):
+        try:
+            step, tensors, state = _read(path)
+        except (IntegrityError, OSError) as error:
+            notes.append(f"skipped {path.name}: {error}")
+            continue
+        return Checkpoint(path=path, step=step, tensors=tensors, state=state, notes=tuple(notes))
+    if notes:
+        raise IntegrityError(
+            f"{folder}: no checkpoint is whole ({'; '.join(notes)}): "
+            "delete this folder to start from the beginning"
+        )
+    return None
+
+
+def check_space(folder: Path, tensors: Mapping[str, Tensor], copies: int = 1) -> None:
+    """Raise CheckpointFull when `copies` checkpoints of these tensors would not fit."""
+    each = sum(t.numel() * t.element_size() for t in tensors.values()) + SLACK
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < each * copies:
+        raise CheckpointFull(folder, each * copies, free, os.strerror(errno.ENOSPC))
+
+
+class Saver:
+    """Saves now and then: a failed save is tried again at the next occasion, a few times."""
+
+    def __init__(self, folder: Path, *, keep: int = 2, failures: int = 3) -> None:
+        self.folder = folder
+        self.last: Path | None = None  # the newest checkpoint of this process
+        self._keep = keep
+        self._allowed = failures
+        self._failed = 0
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Save, or warn; raises at the last of several failures in a row, and at once for NaN."""
+        try:
+            self.last = save_checkpoint(self.folder, step, tensors, state, self._keep)
+        except NotFinite:
+            raise
+        except CheckpointError as error:
+            self._failed += 1
+            if self._failed >= self._allowed:
+                raise
+            _log.warning(
+                "not saved at step %d (%d of %d): %s", step, self._failed, self._allowed, error
+            )
+        else:
+            self._failed = 0
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and state of the newest checkpoint that verifies; a skipped one is a warning."""
+        found = load_latest(self.folder)
+        if found is None:
+            return None
+        for note in found.notes:
+            _log.warning("%s", note)
+        return found.tensors, found.state
+
+
+def _write(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
+    temporary = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        os.mkdir(temporary)
+        for name, data in files.items():
+            write_new(temporary / name, data)
+        head = {"format": FORMAT, "step": step, "versions": versions()}
+        write_new(temporary / MANIFEST, manifest(head, files))
+        sync_folder(temporary)
+        path = _free_name(folder, step)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    # should this fail, a complete checkpoint stays that nobody was promised
+    sync_folder(folder)
+    sync_folder(folder.parent)
+    return path
+
+
+def _free_name(folder: Path, step: int) -> Path:
+    """A name that is not taken: the first one of this step may be damaged, or abandoned."""
+    path = folder / f"step-{step:08d}"
+    revision = 1
+    while path.exists():
+        revision += 1
+        path = folder / f"step-{step:08d}.{revision}"
+    return path
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """All checkpoint folders, oldest first."""
+    found = []
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        names = []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match is not None:
+            found.append((int(match[1]), int(match[2] or 1), folder / name))
+    return [path for _, _, path in sorted(found)]
+
+
+def _prune(folder: Path, newest: Path, keep: int) -> None:
+    """Keep the newest and the steps right before it.
+
+    Another one of the same step was damaged, and later steps belong to a past that was abandoned.
+    """
+    paths = _checkpoints(folder)
+    before = [path for path in paths if _step(path) < _step(newest)]
+    kept = {newest, *before[len(before) - keep + 1 :]}
+    for path in paths:
+        if path not in kept:
+            _remove(path)
+
+
+def _step(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
+
+
+def _remove(path: Path) -> None:
+    # under another name first: a reader never sees half of it.  What fails here fails again later,
+    # as a full disk; the new checkpoint is safe.
+    hidden = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+    with contextlib.suppress(OSError):
+        os.rename(path, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed save left.  The lock of the run keeps other writers away."""
+    for name in os.listdir(folder):
+        if name.startswith(TEMPORARY):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _refuse_nonfinite(step: int, tensors: Mapping[str, Tensor]) -> None:
+    bad = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise NotFinite(f"step {step} is not saved: NaN or infinity in {', '.join(bad[:3])}{more}")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    return bool(torch.isfinite(tensor.detach()).all())
+
+
+def _encode_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().to("cpu").contiguous()
+        where = tensor.untyped_storage().data_ptr()
+        if where in seen:  # tied weights, or two views of one buffer
+            tensor = tensor.clone()
+        seen.add(where)
+        plain[name] = tensor
+    return safetensors.torch.save(plain)
+
+
+def _encode_state(step: int, state: Mapping[str, Any]) -> bytes:
+    _assert_text_keys(state)
+    try:
+        return json.dumps(state, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        raise NotFinite(f"step {step} is not saved: NaN or infinity in the state") from None
+
+
+def _assert_text_keys(value: Any) -> None:
+    # JSON would turn other keys into text without a word
+    if isinstance(value, Mapping):
+        assert all(isinstance(key, str) for key in value), f"keys must be text: {list(value)[:5]}"
+        for part in value.values():
+            _assert_text_keys(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _assert_text_keys(part)
+
+
+def _read(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+    step = _step(path)
+    data = read_sealed(path, {"format": FORMAT, "step": step}, FILES)
+    # the very bytes that were hashed are parsed: the files are not opened a second time
+    try:
+        return (
+            step,
+            safetensors.torch.load(data["tensors.safetensors"]),
+            json.loads(data["state.json"]),
+        )
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise IntegrityError(f"cannot be parsed ({error})") from None
+
+
+def _translate(error: OSError, folder: Path, needed: int) -> CheckpointError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in _FULL:
+        free = 0
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(folder).free
+        return CheckpointFull(folder, needed, free, reason)
+    way_out = "choose an --out that can be written"
+    if error.errno == errno.EIO:
+        way_out = "the disk reports errors: look at it, and choose an --out on another one"
+    return CheckpointError(f"{folder}: no checkpoint could be written ({reason}): {way_out}")
