@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -50,3 +51,8 @@ class Batch:
     def with_clip(self, clip: Tensor) -> Batch:
         """The same items with other pixels."""
         return replace(self, clip=clip)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same items on a device."""
+        label = None if self.label is None else self.label.to(device)
+        return replace(self, clip=self.clip.to(device), label=label)

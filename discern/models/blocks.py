@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NORM_EPS = 1e-6  # as timm and the original ViT
+PLAIN_TOKENS = 256  # up to here plain attention is the faster one on a CPU
 
 
 class Attention(nn.Module):
@@ -24,9 +25,22 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, N, D = x.shape
         q, k, v = self.qkv(x).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        q, k = self.q_norm(q), self.k_norm(k)  # [B, heads, N, D / heads]
-        x = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)  # [B, heads, N, D / heads]
+        x = attend(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(B, N, D))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(d)) v.  [B, heads, N, d] three times -> [B, heads, N, d]
+
+    On a CPU the fused kernel's backward pass is several times slower than three matrix products for the short
+    sequences of small frames (`benchmarks/attention.py`), so there the products are written out.
+    """
+    if q.device.type != "cpu" or q.shape[-2] > PLAIN_TOKENS:
+        return F.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", enabled=False):  # or softmax would be done, and kept, in 32 bits
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        return scores.softmax(dim=-1) @ v
 
 
 class Mlp(nn.Module):

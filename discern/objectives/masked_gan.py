@@ -98,7 +98,7 @@ class MaskedGan(Objective):
 
     def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         assert phase == "both", phase
-        config, parts, total = self.config, {}, torch.zeros(())
+        config, parts, total = self.config, {}, torch.zeros((), device=batch.clip.device)
         twice = config.view > 0
         clips = [self.view(batch.clip, rng) for _ in range(2)] if twice else [self.masked(batch.clip, rng)]
         seen = torch.cat(clips)  # [V, C, T, H, W], V = B or 2 B
@@ -127,7 +127,7 @@ class MaskedGan(Objective):
         ratio = config.clip_mask_ratio if is_clip else config.mask_ratio
         block = 2 if torch.rand((), generator=rng, device=rng.device) < config.block_chance else 1
         grid = self.discriminator.backbone.grid(clip)
-        return random_mask(len(clip), grid, ratio, rng, block=block, tube=is_clip)
+        return random_mask(len(clip), grid, ratio, rng, block=block, tube=is_clip, device=clip.device)
 
     def _view_loss(self, features: Features, clips: list[Tensor]) -> Tensor:
         """Two views of an item shall look alike, and unlike those of others."""
@@ -173,7 +173,7 @@ class MaskedGan(Objective):
         sigma = config.adversary_noise * (1 - progress)
         noise = torch.randn(composite.shape, generator=rng, device=rng.device).to(composite.device)
         grid = self.discriminator.backbone.grid(real)
-        keep = random_mask(count, grid, 1 - config.adversary_keep, rng, tube=grid[0] > 1).keep
+        keep = random_mask(count, grid, 1 - config.adversary_keep, rng, tube=grid[0] > 1, device=real.device).keep
         verdict = self.discriminator(composite + sigma * noise, keep)
         is_real = ~is_fake.gather(1, keep)  # [B, M]
 
@@ -246,7 +246,8 @@ class MaskedGan(Objective):
         count = max(len(TIME_FAKES), round(len(clip) * self.config.adversary_share))
         altered, what = fake_time(clip[:count], rng)
         grid = self.discriminator.backbone.grid(altered)
-        keep = random_mask(len(altered), grid, 1 - self.config.adversary_keep, rng, tube=True).keep
+        hide = 1 - self.config.adversary_keep
+        keep = random_mask(len(altered), grid, hide, rng, tube=True, device=clip.device).keep
         logits = self.time_head(self.discriminator.backbone(altered, keep).pooled).float()
         right = (logits.argmax(1) == what).float().mean().item()
         return F.cross_entropy(logits, what), {"time_accuracy": right}

@@ -18,7 +18,7 @@ class Mask(NamedTuple):
 
 
 def random_mask(
-    count: int, grid: Grid, ratio: float, rng: torch.Generator, *, block: int = 1, tube: bool = False
+    count: int, grid: Grid, ratio: float, rng: torch.Generator, *, block: int = 1, tube: bool = False, device: torch.device | str = "cpu"
 ) -> Mask:
     """Hide `ratio` of the tokens of each item, in squares of `block` tokens, the same in all frames for a tube mask.
 
@@ -33,7 +33,7 @@ def random_mask(
         noise = noise.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, :h, :w]
         # within a block the order must not be the same for all items, or the cut would always fall alike
         noise = noise + 1e-4 * torch.rand(noise.shape, generator=rng, device=rng.device)
-    noise = noise.expand(count, t, h, w).reshape(count, -1) if tube else noise.reshape(count, -1)
+    noise = noise.expand(count, t, h, w).to(device).reshape(count, -1)
     seen_per_step = max(1, round(h * w * (1 - ratio)))
     seen = seen_per_step * t if tube else max(1, round(t * h * w * (1 - ratio)))
     order = noise.reshape(count, t, h * w).argsort(2) if tube else noise.argsort(1)

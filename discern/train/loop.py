@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from discern.clip import Batch
 from discern.data.loader import Position
+from discern.models.model import named_tensors
 from discern.objectives.objective import Objective
 from discern.train.ema import update_averages
 from discern.train.optim import OptimConfig, build_optimizer, set_rate
@@ -33,9 +34,6 @@ class LoopConfig:
     save_minutes: float = 5.0  # and at least this often
     log_seconds: float = 5.0
     ema_decay: float = 0.998
-
-    def __post_init__(self) -> None:
-        assert self.minutes is not None or self.steps is not None
 
 
 @dataclass(kw_only=True)
@@ -92,6 +90,7 @@ def fit(
     journal: Journal,
     keeper: Keeper,
     autocast: Callable[[], AbstractContextManager[Any]],
+    device: torch.device = torch.device("cpu"),
     stop_requested: Callable[[], bool] = lambda: False,
     evaluate: Evaluate | None = None,
     report: Callable[[float, str], None] = lambda progress, line: None,
@@ -117,6 +116,7 @@ def fit(
     for position, batch in loader.batches(state.position):
         progress = _progress(config, state)
         rng = step_rng(seed, state.step)
+        batch = batch.to(device)
         for phase, player in objective.players.items():
             rate = set_rate(optimizers[phase], optim, progress, watch.rate_scale)
             with autocast():
@@ -253,11 +253,6 @@ def _restore(
         return
     for key, value in plain.items():
         setattr(state, key, Position(*value) if key == "position" else value)
-
-
-def named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; what two players share is named once."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def _plain(state: State) -> dict[str, Any]:

@@ -1,0 +1,155 @@
+"""Measure a model on labelled data: a bundle and a source in, results.json, predictions.jsonl and a report out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from discern.clip import Kind
+from discern.data.badfiles import BadFiles
+from discern.data.clipset import ClipSet, clip_sets, load_all
+from discern.data.limits import Limits
+from discern.data.sources import open_source
+from discern.data.splits import make_splits
+from discern.errors import DataError
+from discern.evaluate.metrics import metrics
+from discern.files import write_bytes
+from discern.log import Run
+from discern.models.model import Model
+from discern.predict import load, preprocessing, probabilities, require_classifier
+from discern.report.page import write_report
+
+BLOCK = {Kind.IMAGE: "images", Kind.CLIP: "clips"}
+MEMORY = 4 * 2**30  # bytes of decoded items
+TIMED_ITEMS = 256
+SHOWN_WRONG = 40  # thumbnails of the surest wrong predictions
+
+
+def evaluate(
+    model: Path | str, source: str | Sequence[str], out: Path | str, *, strict: bool = False
+) -> dict[str, Any]:
+    """Measure a model on the test part of a source, or on all of it when it has no parts.
+
+    Writes results.json, predictions.jsonl, report.html into `out`.  Raises UsageError, DataError, IntegrityError.
+    """
+    started = time.monotonic()
+    bundle = load(model)
+    require_classifier(bundle)
+    specs = [source] if isinstance(source, str) else list(source)
+    data = open_source(specs)
+    unknown = sorted(set(data.classes) - set(bundle.labels))
+    if unknown:
+        raise DataError(
+            f"{data.spec}: classes that the model does not know: {', '.join(unknown[:5])}; "
+            f"it knows {', '.join(bundle.labels[:8])}"
+        )
+    chosen = _test_items(data.items)
+    with Run.open(Path(out), "evaluate", {"model": str(model), "source": specs, "strict": strict}) as run:
+        bad = BadFiles(run.out / "bad_files.jsonl", strict=strict)
+        sets = clip_sets(data, chosen, preprocessing(bundle), classes=bundle.labels, limits=Limits())
+        load_all(sets.values(), bad, MEMORY)
+        results = measure(bundle.model, sets, bundle.labels, run.out)
+        results |= {"seconds": time.monotonic() - started, "stopped_by": None, "target": None}
+        results |= {"guard": None, "bad_files": len(bad), "model": str(bundle.path), "verb": "evaluate"}
+        run.results(results)
+        results["report"] = str(write_report(run.out))
+    return results
+
+
+def measure(
+    model: Model, sets: Mapping[Kind, ClipSet], classes: Sequence[str], out: Path | None = None
+) -> dict[str, Any]:
+    """Metrics over all items, a block per kind where there are both, and the predictions written to `out`."""
+    found = {kind: probabilities(model, one) for kind, one in sets.items()}
+    labels = np.concatenate([one.labels for one in sets.values()])
+    if not len(labels):
+        raise DataError("no labelled items to measure on: give each class a folder of its own")
+    results = metrics(labels, np.concatenate(list(found.values())), classes)
+    for kind, one in sets.items():
+        block = metrics(one.labels, found[kind], classes) if len(sets) > 1 else {}
+        block["microseconds_per_item"] = 1e6 * seconds_per_item(model, one)
+        if len(sets) > 1:
+            results[BLOCK[kind]] = block
+        else:
+            results |= block
+    if out is not None:
+        write_predictions(out, sets, found, classes)
+    return results
+
+
+def accuracy(model: torch.nn.Module, sets: Mapping[Kind, ClipSet]) -> float:
+    """Share of right answers over all items of all kinds."""
+    right = [
+        probabilities(model, one).argmax(axis=1) == one.labels  # type: ignore[arg-type]
+        for one in sets.values()
+    ]
+    return float(np.concatenate(right).mean())
+
+
+def seconds_per_item(model: Model, items: ClipSet) -> float:
+    """Time of one item on one thread, from uint8 frames to probabilities, in batches."""
+    few = items.subset(np.arange(min(TIMED_ITEMS, len(items))))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        probabilities(model, few)  # the first pass pays for what is cached afterwards
+        started = time.perf_counter()
+        probabilities(model, few)
+        return (time.perf_counter() - started) / len(few)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def write_predictions(
+    out: Path,
+    sets: Mapping[Kind, ClipSet],
+    found: Mapping[Kind, np.ndarray],
+    classes: Sequence[str],
+) -> None:
+    """One line per item in predictions.jsonl; the surest wrong ones get a thumbnail."""
+    rows = []
+    for kind, items in sets.items():
+        guess = found[kind].argmax(axis=1)
+        sure = found[kind].max(axis=1)
+        wrong = np.flatnonzero(guess != items.labels)
+        shown = wrong[np.argsort(-sure[wrong])][: SHOWN_WRONG // len(sets)]
+        pictures = {int(i): _thumbnail(out, kind, items, int(i), place) for place, i in enumerate(shown)}
+        rows += [
+            {
+                "key": items.key(i),
+                "kind": str(kind),
+                "label": classes[items.labels[i]],
+                "predicted": classes[guess[i]],
+                "probability": round(float(sure[i]), 6),
+                "thumbnail": pictures.get(i),
+                "split": "test",
+            }
+            for i in range(len(items))
+        ]
+    write_bytes(out / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _thumbnail(out: Path, kind: Kind, items: ClipSet, position: int, place: int) -> str:
+    name = f"samples/wrong/{kind}-{place:03d}.png"
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    frames = items.take(np.array([position]))[0]  # [S, h, w, 3]
+    # a clip is shown by three of its frames side by side
+    strip = frames if len(frames) == 1 else frames[[0, len(frames) // 2, -1]]
+    Image.fromarray(np.concatenate(list(strip), axis=1)).save(out / name)
+    return name
+
+
+def _test_items(items: Sequence[Any]) -> list[int]:
+    """The test part as the source marks it; a source without parts is taken whole."""
+    labelled = [i for i, item in enumerate(items) if item.labels]
+    if not any(items[i].split for i in labelled):
+        return labelled
+    splits = make_splits(items, seed=0)
+    return list(splits.test)

@@ -1,0 +1,168 @@
+"""Model bundles: a folder of safetensors and JSON under a manifest of SHA-256 sums; no pickle, no code.
+
+model/  model.safetensors  config.json  labels.json  preprocess.json  manifest.json
+The very bytes that were verified are the ones that are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from discern import config as configuration
+from discern.errors import IntegrityError, UsageError
+from discern.files import TEMPORARY, sync_folder, write_bytes, write_json
+from discern.models.model import Model, ModelConfig, named_tensors
+
+FORMAT = "discern-model/1"
+WEIGHTS, CONFIG, LABELS, PREPROCESS, MANIFEST = (
+    "model.safetensors",
+    "config.json",
+    "labels.json",
+    "preprocess.json",
+    "manifest.json",
+)
+FILES = (WEIGHTS, CONFIG, LABELS, PREPROCESS)
+MAX_JSON = 16 * 2**20  # bytes of one JSON file of a bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A model and what is needed to use it."""
+
+    model: Model
+    labels: list[str]  # class names, in the order of the logits
+    preprocess: dict[str, Any]  # settings of data.preprocess
+    made: dict[str, Any]  # how it came to be: verb, data, versions, results
+    path: Path
+
+
+def save_bundle(
+    folder: Path,
+    model: Model,
+    *,
+    labels: Sequence[str],
+    preprocess: Mapping[str, Any],
+    made: Mapping[str, Any],
+) -> None:
+    """Write a bundle; an older one in the same place is replaced as a whole."""
+    folder = Path(folder)
+    temporary = folder.parent / f"{TEMPORARY}{folder.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in named_tensors(model).items()}
+    write_bytes(temporary / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": FORMAT}))
+    write_json(
+        temporary / CONFIG,
+        {"format": FORMAT, "model": configuration.to_dict(model.config), "made": dict(made)},
+    )
+    write_json(temporary / LABELS, list(labels))
+    write_json(temporary / PREPROCESS, dict(preprocess))
+    sums = {name: _entry((temporary / name).read_bytes()) for name in FILES}
+    write_json(temporary / MANIFEST, {"format": FORMAT, "files": sums})
+    if folder.exists():
+        old = folder.parent / f"{TEMPORARY}old-{folder.name}"
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(folder)
+    sync_folder(folder.parent)
+
+
+def find_bundle(path: Path | str) -> Path:
+    """The bundle's folder, from itself or from the run folder around it.  Raises UsageError."""
+    path = Path(path).expanduser()
+    for folder in (path, path / "model"):
+        if (folder / MANIFEST).is_file():
+            return folder
+    if not path.exists():
+        raise UsageError(f"{path}: does not exist: name a run folder or its model folder")
+    raise UsageError(f"{path}: no model in it: name a run folder that has finished, or its model folder")
+
+
+def load_bundle(path: Path | str) -> Bundle:
+    """Read and verify a bundle.  Raises UsageError when there is none, IntegrityError when it was altered."""
+    folder = find_bundle(path)
+    manifest = _json(folder / MANIFEST, _read(folder, MANIFEST))
+    if manifest.get("format") != FORMAT:
+        raise IntegrityError(
+            f"{folder / MANIFEST}: format {manifest.get('format')!r}, this version reads {FORMAT!r}"
+        )
+    sums = manifest.get("files")
+    if not isinstance(sums, dict) or set(sums) != set(FILES):
+        raise IntegrityError(f"{folder / MANIFEST}: must name exactly {', '.join(FILES)}")
+    data = {name: _verified(folder, name, sums[name]) for name in FILES}
+    settings = _json(folder / CONFIG, data[CONFIG])
+    model = Model(configuration.from_dict(ModelConfig, settings["model"]))
+    _fill(model, data[WEIGHTS], folder / WEIGHTS)
+    model.eval().requires_grad_(False)
+    labels = json.loads(data[LABELS])
+    if not isinstance(labels, list) or (model.config.classes and len(labels) != model.config.classes):
+        raise IntegrityError(f"{folder / LABELS}: must list {model.config.classes} class names")
+    return Bundle(
+        model=model,
+        labels=[str(label) for label in labels],
+        preprocess=_json(folder / PREPROCESS, data[PREPROCESS]),
+        made=settings.get("made", {}),
+        path=folder,
+    )
+
+
+def _fill(model: Model, data: bytes, path: Path) -> None:
+    try:
+        tensors = safetensors.torch.load(data)
+    except Exception as error:  # safetensors raises several kinds, all of them about these bytes
+        raise IntegrityError(f"{path}: not a safetensors file: {error}") from None
+    wanted = named_tensors(model)
+    if set(tensors) != set(wanted):
+        odd = sorted(set(tensors) ^ set(wanted))
+        raise IntegrityError(f"{path}: tensors do not fit the configuration: {', '.join(odd[:5])}")
+    with torch.no_grad():
+        for name, target in wanted.items():
+            if tensors[name].shape != target.shape:
+                raise IntegrityError(
+                    f"{path}: {name} has shape {list(tensors[name].shape)}, not {list(target.shape)}"
+                )
+            target.copy_(tensors[name])
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        raise IntegrityError(f"{path}: missing, or not a plain file: copy the bundle again")
+    if name != WEIGHTS and path.stat().st_size > MAX_JSON:
+        raise IntegrityError(f"{path}: {path.stat().st_size} bytes are too many for this file")
+    return path.read_bytes()
+
+
+def _verified(folder: Path, name: str, said: Any) -> bytes:
+    data = _read(folder, name)
+    if said != _entry(data):
+        raise IntegrityError(
+            f"{folder / name}: not the file that the manifest names (SHA-256 differs): copy the bundle again"
+        )
+    return data
+
+
+def _json(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        raise IntegrityError(f"{path}: not valid JSON: copy the bundle again") from None
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path}: must hold an object")
+    return value

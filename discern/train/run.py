@@ -1,0 +1,237 @@
+"""A whole run: its configuration, the objective it names, and one training from start or checkpoint to outcome."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from discern.clip import Kind
+from discern.data.augment import ADVERSARY, MASKED, STRONG, VIEW, AugmentConfig, augment
+from discern.data.clipset import ClipSet
+from discern.data.loader import Loader, LoaderConfig
+from discern.data.preprocess import PreprocessConfig
+from discern.errors import ConfigError
+from discern.files import write_json
+from discern.log import Run
+from discern.models.backbone import Backbone, BackboneConfig
+from discern.models.classifier import Classifier
+from discern.models.discriminator import Discriminator, DiscriminatorConfig
+from discern.models.generator import Generator, GeneratorConfig
+from discern.models.model import Model, ModelConfig
+from discern.objectives.gan import Gan, GanConfig
+from discern.objectives.masked_gan import MaskedGan, MaskedGanConfig
+from discern.objectives.objective import Objective
+from discern.objectives.supervised import Supervised, SupervisedConfig
+from discern.scale.precision import autocast, choose_precision
+from discern.threads import choose_threads, set_threads
+from discern.train.checkpoint import Saver
+from discern.train.loop import Evaluate, LoopConfig, Outcome, fit
+from discern.train.optim import OptimConfig
+from discern.train.signals import StopSignals
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How data is cut, fitted and served."""
+
+    preprocess: PreprocessConfig = PreprocessConfig()
+    loader: LoaderConfig = LoaderConfig()
+    val: float = 0.1  # share that is cut for validation where the source has none
+    test: float = 0.2  # share that is cut for the test where the source has none
+    split_seed: int = 0  # apart from the run's seed: all runs on a source share one test split
+    group_by: str | None = None  # pattern on an item's key; items of one group stay together
+    allowed_bad: float = 0.01  # share of items that may be unreadable
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run's numbers.  Each part's defaults stand beside its class."""
+
+    objective: Literal["masked_gan", "gan", "supervised"]
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"  # bf16, fp32, or by a timing probe
+    threads: int | None = None  # None: as many as cores are free
+    backbone: BackboneConfig = BackboneConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    masked_gan: MaskedGanConfig = MaskedGanConfig()
+    gan: GanConfig = GanConfig()
+    supervised: SupervisedConfig = SupervisedConfig()
+    view: AugmentConfig = VIEW
+    masked: AugmentConfig = MASKED
+    alike: AugmentConfig = ADVERSARY
+    strong: AugmentConfig = STRONG
+    optim: OptimConfig = OptimConfig()
+    loop: LoopConfig = LoopConfig()
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+def build_masked_gan(config: RunConfig, base: Model | None, classes: int) -> Objective:
+    discriminator, generator = _players(config, base)
+    view, masked = partial(_augment, config.view), partial(_augment, config.masked)
+    return MaskedGan(config.masked_gan, discriminator, generator, view, masked)
+
+
+def build_gan(config: RunConfig, base: Model | None, classes: int) -> Objective:
+    discriminator, generator = _players(config, base)
+    view, alike = partial(_augment, config.view), partial(_augment, config.alike)
+    return Gan(config.gan, discriminator, generator, view, alike)
+
+
+def build_supervised(config: RunConfig, base: Model | None, classes: int) -> Objective:
+    backbone = Backbone(config.backbone)
+    if base is not None:
+        backbone.load_state_dict(base.backbone.state_dict())
+    view = partial(_augment, config.strong)
+    return Supervised(config.supervised, Classifier(backbone, classes), view)
+
+
+# name -> how it is made from a configuration, a model to start from, and the number of classes
+OBJECTIVES: dict[str, Callable[[RunConfig, Model | None, int], Objective]] = {
+    "masked_gan": build_masked_gan,
+    "gan": build_gan,
+    "supervised": build_supervised,
+}
+
+
+def build_objective(config: RunConfig, base: Model | None = None, classes: int = 0) -> Objective:
+    """The objective of a run, its networks drawn from the run's seed or copied from `base`."""
+    torch.manual_seed(config.seed)
+    return OBJECTIVES[config.objective](config, base, classes)
+
+
+def pretrained_model(objective: Objective) -> Model:
+    """The averaged networks of a pre-training as a model."""
+    assert isinstance(objective, MaskedGan | Gan)
+    discriminator, generator = objective.average[0], objective.average[1]
+    assert isinstance(discriminator, Discriminator) and isinstance(generator, Generator)
+    config = ModelConfig(
+        backbone=discriminator.backbone.config,
+        discriminator=discriminator.config,
+        generator=generator.config,
+    )
+    model = Model(config)
+    model.backbone.load_state_dict(discriminator.backbone.state_dict())
+    assert model.discriminator is not None and model.generator is not None
+    model.discriminator.load_state_dict(discriminator.state_dict())
+    model.generator.load_state_dict(generator.state_dict())
+    return model.eval()
+
+
+def tuned_model(objective: Objective, base: Model | None) -> Model:
+    """The averaged classifier as a model, with the players of its pre-training where there are any."""
+    assert isinstance(objective, Supervised)
+    classifier = objective.average
+    parts = None if base is None else base.config
+    config = ModelConfig(
+        backbone=classifier.backbone.config,
+        discriminator=parts.discriminator if parts else None,
+        generator=parts.generator if parts else None,
+        classes=classifier.head.out_features,
+        own_encoder=bool(parts and (parts.discriminator or parts.generator)),
+    )
+    model = Model(config)
+    assert model.classifier is not None
+    model.classifier.load_state_dict(classifier.state_dict())
+    if base is not None and model.encoder is not None:
+        model.encoder.load_state_dict(base.painter_encoder.state_dict())
+        for mine, theirs in ((model.discriminator, base.discriminator), (model.generator, base.generator)):
+            if mine is not None and theirs is not None:
+                mine.load_state_dict(theirs.state_dict())
+    return model.eval()
+
+
+def train_objective(
+    objective: Objective,
+    sets: dict[Kind, ClipSet],
+    config: RunConfig,
+    run: Run,
+    *,
+    evaluate: Evaluate | None,
+    report: Callable[[float, str], None],
+) -> tuple[Outcome, str | None]:
+    """Train to the end of the budget, from the run's checkpoint if it has one.
+
+    Returns the outcome, and the name of the signal that ended it, if one did.
+    """
+    if config.loop.minutes is None and config.loop.steps is None:
+        raise ConfigError("no budget: give --minutes or --steps")
+    device = choose_device(config.device)
+    threads, precision = _machine(run.out, config, device)
+    set_threads(threads)
+    saver = Saver(run.checkpoints)
+    saved = saver.load()
+    run.rewind(saved[1]["step"] if saved else -1)
+    clip = config.data.preprocess
+    steps_in_time = -(-clip.frames // config.backbone.tubelet)
+    loader = Loader(sets, config.data.loader, seed=config.seed, clip_tokens_per_image=steps_in_time)
+    with StopSignals() as signals:
+        outcome = fit(
+            objective.to(device).train(),
+            loader,
+            config.loop,
+            config.optim,
+            seed=config.seed,
+            journal=run,
+            keeper=saver,
+            device=device,
+            autocast=lambda: autocast(precision, device),
+            stop_requested=lambda: signals.requested,
+            evaluate=evaluate,
+            report=report,
+        )
+    return outcome, signals.name
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
+
+
+def budgeted(loop: LoopConfig, minutes: float | None, steps: int | None, default: float) -> LoopConfig:
+    """The budget that the user gave; `default` minutes when none."""
+    if minutes is None and steps is None and loop.minutes is None and loop.steps is None:
+        return replace(loop, minutes=default)
+    return replace(
+        loop,
+        minutes=minutes if minutes is not None else loop.minutes,
+        steps=steps if steps is not None else loop.steps,
+    )
+
+
+def _players(config: RunConfig, base: Model | None) -> tuple[Discriminator, Generator]:
+    discriminator = Discriminator(config.discriminator, Backbone(config.backbone))
+    generator = Generator(config.generator, config.backbone)
+    if base is not None:
+        discriminator.backbone.load_state_dict(base.painter_encoder.state_dict())
+        if base.discriminator is not None:
+            discriminator.load_state_dict(base.discriminator.state_dict())
+        if base.generator is not None:
+            generator.load_state_dict(base.generator.state_dict())
+    return discriminator, generator
+
+
+def _machine(out: Path, config: RunConfig, device: torch.device) -> tuple[int, str]:
+    """Threads and precision: chosen once and kept over resumes, since both change the last bits."""
+    path = out / "machine.json"
+    if path.exists():
+        kept = json.loads(path.read_text())
+        return int(kept["threads"]), str(kept["precision"])
+    threads = choose_threads(config.threads)
+    set_threads(threads)
+    precision = str(choose_precision(config.precision, device))
+    write_json(path, {"threads": threads, "precision": precision, "device": str(device)})
+    return threads, precision
+
+
+def _augment(config: AugmentConfig, clip: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    return augment(clip, config, rng)
