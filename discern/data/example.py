@@ -155,7 +155,7 @@ def encode_example(features: Mapping[str, Value]) -> bytes:
 
 
 def _find_features(record: bytes, at: int, end: int, features: dict[str, Feature]) -> None:
-    """The hot loop.  An entry is 0x0A and its size; in it 0x0A, size and bytes of the key; value."""
+    """The hot loop.  An entry is 0x0A and its size; in it 0x0A, size and bytes of the key; value"""
     for _ in range(MAX_FEATURES):
         if at >= end:
             return

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from discern.data.unpack import BLOCK, Unpacked, Unreadable
+from discern.data.unpack import BLOCK, Unpacked, Unreadable, open_file
 from discern.errors import DataError
 
 OPEN_FILES = 64
@@ -26,11 +26,8 @@ class PlainHandle:
 
     def __init__(self, path: str | Path) -> None:
         self._file = -1
-        try:
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self.size = os.fstat(self._file).st_size
-        except OSError as error:
-            raise Unreadable(f"cannot be opened: {error.strerror}") from None
+        self._file = open_file(path)
+        self.size = os.fstat(self._file).st_size
         self.trouble = ""
 
     def read(self, count: int, at: int) -> bytes:

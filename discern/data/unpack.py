@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+
+from discern.data.items import READ_ONLY
 
 BLOCK = 2**20  # bytes asked of the disk at once
 
@@ -19,21 +23,31 @@ class Unpacked(io.BufferedReader):
 
     def __init__(self, path: str | Path, is_plain: Callable[[bytes], bool]) -> None:
         """`is_plain` looks at the first 12 bytes: it decides where they look packed by chance."""
+        file = io.FileIO(open_file(path))
         try:
-            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by the stream
-        except OSError as error:
-            raise Unreadable(f"cannot be opened: {error.strerror}") from None
-        try:
-            head = file.read(12)
+            head = file.read(12) or b""
             self.size: int | None = file.seek(0, io.SEEK_END)
             file.seek(0)
         except OSError as error:
             file.close()
             raise Unreadable(f"cannot be read: {error.strerror}") from None
-        raw = _Plain(file)
+        raw: io.RawIOBase = _Plain(file)
         if looks_packed(head) and not is_plain(head):
             self.size, raw = None, _Packed(file)
         super().__init__(raw, BLOCK)
+
+
+def open_file(path: str | Path) -> int:
+    """A descriptor to read a regular file; a pipe would be waited for without an end."""
+    try:
+        file = os.open(path, READ_ONLY)
+        is_file = stat.S_ISREG(os.fstat(file).st_mode)
+    except OSError as error:
+        raise Unreadable(f"cannot be opened: {error.strerror}") from None
+    if is_file:
+        return file
+    os.close(file)
+    raise Unreadable("cannot be opened: not a regular file")
 
 
 def looks_packed(head: bytes) -> bool:
