@@ -21,7 +21,7 @@ from discern.errors import DataError, UsageError
 LABELS = "labels.txt"  # beside the shards: the name of class 0, 1, ... on a line each
 
 # x.tfrecord, x.tfrecords.gz, x.tfrecord-00000-of-00004, and train-00000-of-01024 as ImageNet has it
-RECORDS = re.compile(r"(\.tfrec(ord)?s?([.-].*)?|.-\d{5}-of-\d{5})$")
+RECORDS = re.compile(r"(\.tfrec(ord)?s?(-\d+(-of-\d+)?)?(\.(gz|gzip|zz|zlib))?|.-\d{5}-of-\d{5})$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,7 @@ class TarSource(Source):
     def __init__(self, spec: str, paths: Sequence[Path], limits: Limits) -> None:
         super().__init__(spec, limits)
         files = _files_in(paths, is_tar_name)
+        self.ignored = _others(paths, files)
         self._samples: list[tuple[Path, TarSample]] = []
         self.items = items = []
         for path, name in zip(files, short_names(files), strict=True):
@@ -102,7 +103,9 @@ def open_records(spec: str, paths: Sequence[Path], limits: Limits) -> Source:
         )
         for path, name in zip(files, short_names(files), strict=True)
     ]
-    return RecordsSource(spec, shards, limits)
+    source = RecordsSource(spec, shards, limits)
+    source.ignored = _others(paths, files)
+    return source
 
 
 def open_tfds(spec: str, paths: Sequence[Path], limits: Limits) -> Source:
@@ -192,6 +195,17 @@ def _files_in(paths: Sequence[Path], wanted: Callable[[str], bool]) -> list[Path
         for name in sorted(os.listdir(split))
         if wanted(name)
     ]
+
+
+def _others(paths: Sequence[Path], files: Sequence[Path]) -> int:
+    """How many files were passed over, beside the shards or among the paths of a pattern."""
+    if len(paths) == 1 and paths[0].is_dir():
+        paths = [each for folder in {path.parent for path in files} for each in folder.iterdir()]
+    wanted = {*files, *(path.parent / LABELS for path in files)}
+    # hidden: the indices that are kept beside shards
+    return sum(
+        path not in wanted and not path.name.startswith(".") and path.is_file() for path in paths
+    )
 
 
 def _tfds_folders(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from discern.data import folders, manifests
+from discern.data import folders, manifests, shards
 from discern.data.items import Item, Source, require_classes
 from discern.data.limits import Limits
 from discern.errors import DataError, UsageError
@@ -25,6 +25,9 @@ class Opener:
 
 # the first that claims the paths opens them: what is told by its names comes before any folder
 SOURCES = {
+    "tfds": Opener(shards.is_prepared, shards.open_tfds),
+    "tfrecord": Opener(shards.are_records, shards.open_records),
+    "webdataset": Opener(shards.are_tars, shards.TarSource),
     "manifest": Opener(manifests.is_manifest, manifests.ManifestSource),
     "folder": Opener(folders.is_folder, folders.FolderSource),
     "files": Opener(folders.are_files, folders.FilesSource),
