@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from discern.estimator import DiscernClassifier
     from discern.evaluate.evaluate import evaluate
     from discern.predict import load
-    from discern.train.run import pretrain, train
+    from discern.recipes.pretrain import pretrain
+    from discern.recipes.train import train
 
 __all__ = ["DiscernClassifier", "__version__", "evaluate", "load", "pretrain", "train"]
 
@@ -26,8 +27,8 @@ _HOMES = {
     "DiscernClassifier": "discern.estimator",
     "evaluate": "discern.evaluate.evaluate",
     "load": "discern.predict",
-    "pretrain": "discern.train.run",
-    "train": "discern.train.run",
+    "pretrain": "discern.recipes.pretrain",
+    "train": "discern.recipes.train",
 }
 
 

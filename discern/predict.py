@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from discern import config as configuration
 from discern.clip import Batch, Clip, Kind
@@ -18,9 +19,9 @@ from discern.data.limits import Limits
 from discern.data.loader import as_batch, evaluation_batches
 from discern.data.preprocess import PreprocessConfig, even_frames, prepare
 from discern.errors import BadItem, Refused, UsageError
-from discern.models.model import Model
 from discern.models.weights import Bundle, load_bundle
 
+CPU = torch.device("cpu")
 BATCH = 256  # images at a time
 
 
@@ -35,17 +36,19 @@ def preprocessing(bundle: Bundle) -> PreprocessConfig:
 
 
 @torch.inference_mode()
-def forward(model: Model, batches: Iterable[Batch]) -> np.ndarray:
-    """Model outputs of all items: logits [N, K], or features [N, D] without a classifier."""
-    device = next(model.parameters()).device
+def forward(
+    model: Callable[[Tensor], Tensor], batches: Iterable[Batch], device: torch.device = CPU
+) -> np.ndarray:
+    """Outputs of a model for all items: logits [N, K], or features [N, D]."""
     outputs = [model(to_float(batch.clip.to(device))).float().cpu() for batch in batches]
     return torch.cat(outputs).numpy()
 
 
-def probabilities(model: Model, items: ClipSet) -> np.ndarray:
+def probabilities(model: nn.Module, items: ClipSet) -> np.ndarray:
     """Class probabilities of all items of a set.  -> [N, K], rows sum to 1"""
     size = BATCH if items.kind is Kind.IMAGE else max(1, BATCH // items.preprocess.frames)
-    return softmax(forward(model, evaluation_batches(items, size)))
+    device = next(model.parameters()).device
+    return softmax(forward(model, evaluation_batches(items, size), device))
 
 
 def classify(bundle: Bundle, clips: Sequence[Clip]) -> np.ndarray:

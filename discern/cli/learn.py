@@ -68,7 +68,7 @@ def pretrain(
     """
     specs = words.sources(source)
     words.positive(minutes, "--minutes")
-    from discern.train.run import pretrain as work
+    from discern.recipes.pretrain import pretrain as work
 
     with answer.one_answer(as_json):
         result = work(
@@ -126,7 +126,7 @@ def train(
     words.positive(rate, "--rate")
     if base is not None:
         words.model(base)
-    from discern.train.run import train as work
+    from discern.recipes.train import train as work
 
     with answer.one_answer(as_json):
         result = work(

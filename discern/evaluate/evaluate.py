@@ -87,7 +87,7 @@ def measure(
 def accuracy(model: torch.nn.Module, sets: Mapping[Kind, ClipSet]) -> float:
     """Share of right answers over all items of all kinds."""
     right = [
-        probabilities(model, one).argmax(axis=1) == one.labels  # type: ignore[arg-type]
+        probabilities(model, one).argmax(axis=1) == one.labels
         for one in sets.values()
     ]
     return float(np.concatenate(right).mean())

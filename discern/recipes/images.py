@@ -1,0 +1,95 @@
+"""The default recipe: one that serves images and clips of any kind where labels are few.
+
+`discern pretrain FOLDER --out runs/p --minutes 15`, then `discern train FOLDER --from runs/p --out runs/t --minutes 5`.
+What to expect on CIFAR-10 with 1,000 labels on two cores stands in benchmarks/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from discern.errors import UsageError
+from discern.models.backbone import SIZES
+from discern.objectives.masked_gan import MaskedGanConfig
+from discern.train.loop import LoopConfig
+from discern.train.optim import OptimConfig
+from discern.train.run import RunConfig
+
+PRETRAIN_MINUTES = 15.0
+TRAIN_MINUTES = 5.0
+TRAIN_BATCH = 128
+DROP_PATH = 0.1  # while tuning
+
+
+def masked_gan() -> RunConfig:
+    """Masked adversarial in-painting and view consistency (the default)."""
+    return RunConfig(objective="masked_gan", loop=LoopConfig(evaluations=10))
+
+
+def mae() -> RunConfig:
+    """Masked reconstruction alone (He et al. 2022): the control without view and adversary."""
+    weights = MaskedGanConfig(
+        mask_ratio=0.75,
+        clip_mask_ratio=0.9,
+        reconstruction=1.0,
+        reconstruction_share=1.0,
+        view=0.0,
+        patch_adversary=0.0,
+        global_adversary=0.0,
+        time_fakes=0.0,
+    )
+    return replace(masked_gan(), masked_gan=weights)
+
+
+def view() -> RunConfig:
+    """View consistency alone, half of the tokens dropped: the control without reconstruction and adversary."""
+    weights = replace(
+        MaskedGanConfig(), reconstruction=0.0, patch_adversary=0.0, global_adversary=0.0, time_fakes=0.0
+    )
+    return replace(masked_gan(), masked_gan=weights)
+
+
+def gan() -> RunConfig:
+    """Noise to image or clip: for samples, and for features with a contrastive term (ContraD)."""
+    generator = replace(masked_gan().generator, width=192, depth=4, heads=3, noise=64)
+    optim = OptimConfig(rate=4e-4, betas=(0.5, 0.99), weight_decay=0.01)
+    discriminator = replace(masked_gan().discriminator, detach_global=False)
+    return replace(
+        masked_gan(), objective="gan", generator=generator, optim=optim, discriminator=discriminator
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "masked_gan": masked_gan,
+    "mae": mae,
+    "view": view,
+    "gan": gan,
+}
+
+
+def supervised() -> RunConfig:
+    """Tuning with the strong small-ViT recipe."""
+    return RunConfig(
+        objective="supervised",
+        loop=LoopConfig(evaluations=20),
+        optim=OptimConfig(rate=1e-3, betas=(0.9, 0.999)),
+    )
+
+
+def recipe(name: str | None) -> RunConfig:
+    """A recipe by its name.  Raises UsageError for one that does not exist."""
+    if name is None:
+        return masked_gan()
+    if name not in RECIPES:
+        raise UsageError(f"--recipe {name}: there are {', '.join(RECIPES)}")
+    return RECIPES[name]()
+
+
+def sized(config: RunConfig, size: str | None) -> RunConfig:
+    """The configuration with another encoder size.  Raises UsageError for one that does not exist."""
+    if size is None:
+        return config
+    if size not in SIZES:
+        raise UsageError(f"--size {size}: there are {', '.join(SIZES)}")
+    return replace(config, backbone=replace(config.backbone, **SIZES[size]))

@@ -1,0 +1,173 @@
+"""`discern pretrain`: sources in, a pre-trained model in a run folder out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from discern import config as configuration
+from discern.clip import Kind
+from discern.data.badfiles import BadFiles
+from discern.data.clipset import ClipSet
+from discern.data.loader import evaluation_batches
+from discern.evaluate.probe import knn_accuracy
+from discern.log import Run
+from discern.models.backbone import Backbone
+from discern.models.weights import load_bundle, save_bundle
+from discern.objectives.objective import Objective
+from discern.predict import forward
+from discern.recipes import images
+from discern.recipes.prepare import (
+    PROBE_BANK,
+    PROBE_QUERIES,
+    divide,
+    load_sets,
+    open_checked,
+    shaped_for,
+)
+from discern.recipes.progress import progress_bar
+from discern.recipes.samples import sample_sheets
+from discern.report.page import write_report
+from discern.repro import versions
+from discern.train.run import (
+    RunConfig,
+    budgeted,
+    build_objective,
+    pretrained_model,
+    train_objective,
+)
+
+MAY_CHANGE = ("threads", "device", "precision", "loop.log_seconds", "loop.evaluations", "loop.saves")
+
+
+def pretrain(
+    sources: Sequence[str] | str,
+    out: Path | str,
+    *,
+    recipe: str | None = None,
+    size: str | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    base: Path | str | None = None,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    strict: bool = False,
+    allow_change: bool = False,
+) -> dict[str, Any]:
+    """Learn from images and clips without labels.  The same call on an unfinished run resumes it exactly.
+
+    Labels, where there are any, serve only the k-NN probe in the log.  Items of a test split are never seen.
+    """
+    specs = [sources] if isinstance(sources, str) else list(sources)
+    source = open_checked(specs)
+    config = images.sized(replace(images.recipe(recipe), seed=seed), size)
+    start = None if base is None else load_bundle(base)
+    config = shaped_for(config, source)
+    if start is not None:
+        config = replace(config, backbone=start.model.config.backbone)
+        preprocess = configuration.from_dict(type(config.data.preprocess), start.preprocess)
+        config = replace(config, data=replace(config.data, preprocess=preprocess))
+    config = configuration.override(config, overrides)
+    config = replace(config, loop=budgeted(config.loop, minutes, steps, images.PRETRAIN_MINUTES))
+    settings = {"source": specs, "base": None if base is None else str(base)}
+    settings |= configuration.to_dict(config)
+    with Run.open(Path(out), "pretrain", settings, allow_change, MAY_CHANGE) as run:
+        return _pretrain(run, source, config, start, strict)
+
+
+def _pretrain(run: Run, source: Any, config: RunConfig, start: Any, strict: bool) -> dict[str, Any]:
+    started = time.monotonic()
+    parts = divide(source, config.data, run.out)
+    bad = BadFiles(run.out / "bad_files.jsonl", config.data.allowed_bad, strict)
+    labelled = [*parts.labelled, *parts.val]
+    with progress_bar("reading") as bar:
+        sets = load_sets(
+            source,
+            labelled,
+            config,
+            bad,
+            classes=parts.classes,
+            unlabelled=parts.rest,
+            progress=lambda done, total: bar(done / total, f"{done} of {total} items"),
+        )
+    objective = build_objective(config, None if start is None else start.model)
+    probe = _Probe(objective, sets, config.seed)
+    with progress_bar("pre-training") as bar:
+        outcome, signal = train_objective(
+            objective, sets, config, run, evaluate=probe if probe.sets else None, report=bar
+        )
+    if signal is not None and outcome.stopped_by == "signal":
+        return interrupted(run, signal)
+    model = pretrained_model(objective.cpu())
+    made = {"verb": "pretrain", "source": source.spec, "versions": versions(), "step": outcome.state.step}
+    items = sum(map(len, sets.values()))
+    made |= {"minutes": outcome.state.seconds / 60, "seed": config.seed, "items": items}
+    save_bundle(
+        run.out / "model",
+        model,
+        labels=[],
+        preprocess=configuration.to_dict(config.data.preprocess),
+        made=made,
+    )
+    sample_sheets(model, sets, run.out, config.seed)
+    results = {
+        "verb": "pretrain",
+        "stopped_by": outcome.stopped_by,
+        "target": None,
+        "steps": outcome.state.step,
+        "seconds": time.monotonic() - started,
+        "train_seconds": outcome.state.seconds,
+        "samples": items,
+        "kinds": {str(kind): len(one) for kind, one in sets.items()},
+        "bad_files": len(bad),
+        "knn": probe.last,
+        "model": str(run.out / "model"),
+    }
+    run.results(results)
+    results["report"] = str(write_report(run.out))
+    results["exit_code"] = 0 if outcome.stopped_by != "diverged" else 3
+    return results
+
+
+def interrupted(run: Run, signal: str) -> dict[str, Any]:
+    """Saved and ready to be resumed; no results are written."""
+    code = {"SIGTERM": 143, "SIGINT": 130}.get(signal, 3)
+    return {"stopped_by": "signal", "out": str(run.out), "exit_code": code}
+
+
+class _Probe:
+    """k-NN accuracy of the averaged encoder on labelled items, a bank from one half and queries from the other."""
+
+    def __init__(self, objective: Objective, sets: dict[Kind, ClipSet], seed: int) -> None:
+        self.objective = objective
+        self.last: dict[str, float] = {}
+        self.sets: dict[Kind, tuple[ClipSet, ClipSet]] = {}
+        for kind, one in sets.items():
+            known = np.flatnonzero(one.labels >= 0)
+            known = np.random.default_rng([seed, 5]).permutation(known)
+            queries = min(PROBE_QUERIES, len(known) // 3)
+            if queries and len(set(one.labels[known].tolist())) > 1:
+                bank = known[queries : queries + PROBE_BANK]
+                self.sets[kind] = (one.subset(bank), one.subset(known[:queries]))
+
+    def __call__(self) -> dict[str, float]:
+        encoder = self.objective.average[0].backbone  # type: ignore[index,union-attr]
+        for kind, (bank, query) in self.sets.items():
+            features = [_features(encoder, one) for one in (bank, query)]
+            labels = [torch.from_numpy(one.labels) for one in (bank, query)]
+            name = "knn_images" if kind is Kind.IMAGE else "knn_clips"
+            self.last[name] = knn_accuracy(features[0], labels[0], features[1], labels[1])
+        return dict(self.last)
+
+
+def _features(encoder: Backbone, items: ClipSet) -> torch.Tensor:
+    size = 256 if items.kind is Kind.IMAGE else 64
+    device = next(encoder.parameters()).device
+    found = forward(lambda clip: encoder(clip).pooled, evaluation_batches(items, size), device)
+    return torch.from_numpy(found)

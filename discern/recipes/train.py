@@ -1,0 +1,187 @@
+"""`discern train`: a labelled source in; a tuned model, its test results and a report in a run folder out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from discern import config as configuration
+from discern.clip import Kind
+from discern.data.badfiles import BadFiles
+from discern.data.clipset import ClipSet
+from discern.data.items import Source, require_classes
+from discern.errors import DataError
+from discern.evaluate.evaluate import accuracy, measure
+from discern.log import Run
+from discern.models.weights import Bundle, load_bundle, save_bundle
+from discern.recipes import images
+from discern.recipes.prepare import Parts, divide, load_sets, open_checked, shaped_for
+from discern.recipes.pretrain import MAY_CHANGE, interrupted
+from discern.recipes.progress import progress_bar
+from discern.recipes.samples import sample_sheets
+from discern.report.page import write_report
+from discern.repro import versions
+from discern.train.loop import Outcome
+from discern.train.run import (
+    RunConfig,
+    budgeted,
+    build_objective,
+    train_objective,
+    tuned_model,
+)
+
+FROM_PRETRAINED_LAYER_DECAY = 0.75
+
+
+def train(
+    source: Sequence[str] | str,
+    out: Path | str,
+    *,
+    base: Path | str | None = None,
+    target_accuracy: float | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    patience: int | None = None,
+    labels: int | None = None,
+    size: str | None = None,
+    seed: int = 0,
+    batch: int | None = None,
+    rate: float | None = None,
+    overrides: Sequence[str] = (),
+    strict: bool = False,
+    allow_change: bool = False,
+) -> dict[str, Any]:
+    """Tune a classifier until the target, the budget or the patience ends; then measure it once on the test split.
+
+    `exit_code` in the answer is 0 when the target was met or none was set, else 3.  The same call on an unfinished
+    run resumes it exactly.  Raises UsageError, ConfigError, DataError, IntegrityError.
+    """
+    specs = [source] if isinstance(source, str) else list(source)
+    data = open_checked(specs)
+    require_classes(data)
+    start = None if base is None else load_bundle(base)
+    config = _configured(data, start, size, seed, batch, rate, overrides)
+    loop = replace(config.loop, target_accuracy=target_accuracy, patience=patience)
+    config = replace(config, loop=budgeted(loop, minutes, steps, images.TRAIN_MINUTES))
+    settings = {"source": specs, "base": None if base is None else str(base), "labels": labels}
+    settings |= configuration.to_dict(config)
+    with Run.open(Path(out), "train", settings, allow_change, MAY_CHANGE) as run:
+        parts = divide(data, config.data, run.out, labels=labels, seed=seed)
+        return _train(run, data, parts, config, start, strict)
+
+
+def _configured(
+    source: Source,
+    start: Bundle | None,
+    size: str | None,
+    seed: int,
+    batch: int | None,
+    rate: float | None,
+    overrides: Sequence[str],
+) -> RunConfig:
+    config = replace(images.supervised(), seed=seed)
+    loader = replace(config.data.loader, batch_size=batch or images.TRAIN_BATCH)
+    config = replace(config, data=replace(config.data, loader=loader))
+    if start is None:
+        config = shaped_for(images.sized(config, size), source)
+    else:
+        preprocess = configuration.from_dict(type(config.data.preprocess), start.preprocess)
+        config = replace(
+            config,
+            backbone=start.model.config.backbone,
+            data=replace(config.data, preprocess=preprocess),
+            optim=replace(config.optim, layer_decay=FROM_PRETRAINED_LAYER_DECAY),
+        )
+    config = replace(config, backbone=replace(config.backbone, drop_path=images.DROP_PATH))
+    if rate is not None:
+        config = replace(config, optim=replace(config.optim, rate=rate))
+    return configuration.override(config, overrides)
+
+
+def _train(
+    run: Run, source: Source, parts: Parts, config: RunConfig, start: Bundle | None, strict: bool
+) -> dict[str, Any]:
+    started = time.monotonic()
+    bad = BadFiles(run.out / "bad_files.jsonl", config.data.allowed_bad, strict)
+    with progress_bar("reading") as bar:
+        sets, val, test = (
+            load_sets(
+                source,
+                chosen,
+                config,
+                bad,
+                classes=parts.classes,
+                progress=lambda done, total: bar(done / total, f"{done} of {total} items"),
+            )
+            if chosen
+            else {}
+            for chosen in (parts.labelled, parts.val, parts.splits.test)
+        )
+    if not sets:
+        raise DataError(f"{source.spec}: no labelled item is left to train on")
+    if config.loop.target_accuracy is not None and not val:
+        raise DataError(f"{source.spec}: too few labels for a validation split, which a target needs")
+    base = None if start is None else start.model
+    objective = build_objective(config, base, len(parts.classes))
+    average = objective.averages[0][1]
+    evaluate = (lambda: {"accuracy": accuracy(average, val)}) if val else None
+    with progress_bar("tuning") as bar:
+        outcome, signal = train_objective(objective, sets, config, run, evaluate=evaluate, report=bar)
+    if signal is not None and outcome.stopped_by == "signal":
+        return interrupted(run, signal)
+    model = tuned_model(objective.cpu(), base)
+    results = _results(run, config, parts, outcome, sets, len(bad), start)
+    if test:  # the one look at the test split
+        results |= measure(model, test, parts.classes, run.out)
+    results["seconds"] = time.monotonic() - started
+    save_bundle(
+        run.out / "model",
+        model,
+        labels=parts.classes,
+        preprocess=configuration.to_dict(config.data.preprocess),
+        made={"verb": "train", "versions": versions(), "results": _short(results)},
+    )
+    sample_sheets(model, test or sets, run.out, config.seed)
+    run.results(results)
+    return results | {"report": str(write_report(run.out))}
+
+
+def _results(
+    run: Run,
+    config: RunConfig,
+    parts: Parts,
+    outcome: Outcome,
+    sets: dict[Kind, ClipSet],
+    bad: int,
+    start: Bundle | None,
+) -> dict[str, Any]:
+    target = config.loop.target_accuracy
+    met = target is None or outcome.stopped_by == "target"
+    return {
+        "verb": "train",
+        "accuracy": None,
+        "stopped_by": outcome.stopped_by,
+        "target": target,
+        "exit_code": 0 if met and outcome.stopped_by != "diverged" else 3,
+        "validation_accuracy": outcome.state.best if outcome.state.best >= 0 else None,
+        "steps": outcome.state.step,
+        "train_seconds": outcome.state.seconds,
+        "labels_used": sum(map(len, sets.values())) + len(parts.val),
+        "validation_labels": len(parts.val),
+        "unlabelled": len(parts.rest),
+        "bad_files": bad,
+        "guard": None,
+        "base": None if start is None else str(start.path),
+        "notes": list(parts.splits.notes),
+        "model": str(run.out / "model"),
+    }
+
+
+def _short(results: dict[str, Any]) -> dict[str, Any]:
+    names = ("accuracy", "accuracy_interval", "stopped_by", "target", "steps", "labels_used")
+    return {name: results.get(name) for name in names}
+
+
