@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.errors import ConfigError
-from discern.models.blocks import NORM_EPS, Block, init_linear
+from discern.models.blocks import NORM_EPS, Block, init_linear, stream
 from discern.models.tokens import Stem, grid_of, patchify, positions, take_tokens
 
 
@@ -105,6 +105,7 @@ class Backbone(nn.Module):
             x = self.stem(take_tokens(patches, keep)) + place[keep]  # [B, M, D]
         if self.class_token is not None:
             x = torch.cat([self._placed_class_token().expand(len(x), -1, -1), x], dim=1)
+        x = stream(x)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)

@@ -63,7 +63,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((width,), value))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma
+        return x * self.gamma.to(x.dtype)
 
 
 class Block(nn.Module):
@@ -99,14 +99,24 @@ class Block(nn.Module):
         if self.drop_path == 0.0 or not self.training:
             return branch
         alive = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
-        return branch * alive / (1.0 - self.drop_path)
+        return branch * (alive / (1.0 - self.drop_path)).to(branch.dtype)
+
+
+def stream(x: Tensor) -> Tensor:
+    """The residual stream in the precision of the matrix products around it.
+
+    Under autocast a 32-bit stream would be cast again for every product, which on a CPU costs as much as the products.
+    """
+    if not torch.is_autocast_enabled(x.device.type):
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))
 
 
 def _modulate(x: Tensor, modulation: Tensor | None) -> Tensor:
     if modulation is None:
         return x
     scale, shift = modulation.chunk(2, dim=-1)
-    return x * (1 + scale) + shift
+    return x * (1 + scale.to(x.dtype)) + shift.to(x.dtype)
 
 
 def init_linear(module: nn.Module) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.models.backbone import BackboneConfig
-from discern.models.blocks import NORM_EPS, Block, init_linear
+from discern.models.blocks import NORM_EPS, Block, init_linear, stream
 from discern.models.tokens import Grid, positions, unpatchify
 
 
@@ -85,6 +85,7 @@ class Generator(nn.Module):
             style = style + self.labels(known % (self.config.classes + 1)).unsqueeze(1)
         x = self._canvas(len(noise), grid, tokens, keep)  # [B, N, d]
         x = torch.cat([style.to(x.dtype), x], dim=1)
+        x = stream(x)
         for block, modulate in zip(self.blocks, self.modulate, strict=True):
             x = block(x, modulate(nn.functional.silu(style)))
         patches = self.to_patch(self.norm(x[:, 1:]))  # [B, N, P]
