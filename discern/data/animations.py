@@ -83,7 +83,7 @@ def _decode(
                 if place in wanted:
                     frame = _fitted(to_rgb(image, []), size)
                     kept += [frame] * int((wanted == place).sum())
-        except Refused:
+        except (Refused, Image.DecompressionBombError, MemoryError):
             raise
         except Exception as error:  # as in `opened`; the frames before it are good
             return kept, one_line(error)

@@ -65,8 +65,8 @@ def sniff(head: bytes) -> Literal["image", "clip"] | None:
         return "clip" if moves else "image"
     if head.startswith(b"RIFF"):
         if head[8:12] == b"WEBP":
-            moves = head[12:16] == b"VP8X" and len(head) > 20 and head[20] & 2
-            return "clip" if moves else "image"
+            is_extended = head[12:16] == b"VP8X" and len(head) > 20
+            return "clip" if is_extended and head[20] & 2 else "image"
         return "clip" if head[8:12] in (b"AVI ", b"AVIX", b"AMV ") else None
     if head.startswith(IMAGES):
         return "image"
@@ -96,11 +96,10 @@ def decode(
     kind = sniff(encoded[:HEAD])
     if kind is None:
         raise BadItem(f"not an image or video that is known: {_describe(encoded)}")
-    if encoded.startswith((b"GIF8", b"RIFF")) and encoded[8:12] not in (b"AVI ", b"AVIX", b"AMV "):
-        if frames is not None and len(frame_seconds(encoded)) > 1:
-            return read_animation(encoded, limits, frames, side)
-        kind = "image"
-    if kind == "image":
+    shown = frame_seconds(encoded)  # GIF and WebP only
+    if frames is not None and len(shown) > 1:
+        return read_animation(encoded, limits, frames, side)
+    if shown or kind == "image":
         return read_image(encoded, limits, side)
     from discern.data.videos import read_video  # PyAV takes 0.1 s to import
 

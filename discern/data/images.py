@@ -221,8 +221,9 @@ def _check_tiles(image: Image.Image, limits: Limits) -> None:
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
     """Width and height from the header of a WebP file."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return None
+    data = data[:30].ljust(30, b"\0")
     if data[12:16] == b"VP8X":
         width, height = (int.from_bytes(data[place : place + 3], "little") for place in (24, 27))
         return width + 1, height + 1

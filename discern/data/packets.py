@@ -1,7 +1,8 @@
 """Which packets of a video to decode: the packets of a stream come in, runs of them go out.
 
 A frame is made from the key frame before it onwards, so a few frames of a long video need a few
-short runs of packets.  Packets are picked from memory: seeking is imprecise in half of all containers.
+short runs of packets.  Packets are picked from memory: seeking is imprecise in half of all
+containers.
 """
 
 from __future__ import annotations

@@ -38,8 +38,12 @@ CONTAINERS = (
 
 # containers whose header declares the duration; FFmpeg derives that of others from what it finds
 DECLARING = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf"}
+COUNTING = {"mov,mp4,m4a,3gp,3g2,mj2", "avi"}  # and those that count the frames there
 
 SHORT, CUT = 0.05, 0.5  # share that may be missing before it is noted, before the item is bad
+
+# x264's macroblock tree makes the file depend on where in memory the frames lie
+ENCODER: dict[str, object] = {"crf": "16", "mbtree": "0"}
 
 RATE = 25  # frames a second where neither packets nor header say
 
@@ -150,17 +154,18 @@ class _Reader:
             broken = f" ({error.strerror})"
         if not packets:
             raise BadItem(f"no frame in it{broken}: it is cut off or empty")
-        self._compare_length(end, broken)
+        self._compare_length(len(packets), end, broken)
         return packets
 
-    def _compare_length(self, end: float, broken: str) -> None:
+    def _compare_length(self, packets: int, end: float, broken: str) -> None:
         declared = (self.container.duration or 0) / av.time_base
-        if self.container.format.name not in DECLARING or declared <= 0:
-            missing = 0.0
-        else:
+        missing = 0.0
+        if self.container.format.name in DECLARING and declared > 0:
             found = end - min(0, self.container.start_time or 0) / av.time_base
             missing = 1 - found / declared
-        text = f"cut off: {1 - missing:.0%} of its {declared:.2f} seconds are there{broken}"
+        if self.container.format.name in COUNTING and self.stream.frames > 0:
+            missing = max(missing, 1 - packets / self.stream.frames)
+        text = f"cut off: only {1 - missing:.0%} of what its header declares is there{broken}"
         if missing > CUT:
             raise BadItem(text)
         if missing > SHORT:
@@ -281,15 +286,19 @@ def _write_mp4(clip: Clip, path: Path, fps: float) -> None:
     # 4:2:0 keeps one colour for 2 x 2 pixels
     frames = np.pad(clip.frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rate = Fraction(fps).limit_denominator(1001)
-    with writing(path) as temporary, open(temporary, "wb") as file:
-        with av.open(file, mode="w", format="mp4", options={"movflags": "+faststart"}) as container:
+    reformatter = VideoReformatter()
+    with writing(path) as temporary:
+        # "file:", or a colon in the name makes FFmpeg look for a protocol
+        name, options = f"file:{temporary}", {"movflags": "+faststart"}
+        with av.open(name, mode="w", format="mp4", options=options) as container:
             stream = container.add_stream("libx264", rate=rate)
             stream.width, stream.height = frames.shape[2], frames.shape[1]
             stream.pix_fmt = "yuv420p"
-            stream.options = {"crf": "16"}
+            stream.options = ENCODER
             stream.codec_context.thread_count = 1
             for number, pixels in enumerate(frames):
                 frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+                frame = reformatter.reformat(frame, format="yuv420p", threads=1)
                 frame.pts, frame.time_base = number, 1 / rate
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))

@@ -1,4 +1,4 @@
-"""Time and memory that a call takes: a function comes in, seconds and bytes of peak memory go out."""
+"""Time and memory that a call takes: a function in, seconds and bytes of peak memory out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def measured(call: Callable[[], object], rounds: int = 3) -> tuple[float, int]:
-    """The least seconds and bytes of `rounds` calls: what is above the least is the machine's noise."""
+    """The least seconds and bytes of `rounds` calls: what is above is the machine's noise."""
     try:
         CLEAR.write_text("5")  # the peak counts from here
     except OSError:

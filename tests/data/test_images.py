@@ -1,4 +1,4 @@
-"""Images: every format and mode against Pillow, bombs against the clock, writers against readers."""
+"""Images: every format and mode against Pillow, bombs against the clock, writers."""
 
 from __future__ import annotations
 

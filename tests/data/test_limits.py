@@ -1,4 +1,4 @@
-"""Limits: what is within them passes, what is over them is refused with the number and the way out."""
+"""Limits: what is within them passes, what is over them is refused by number and name."""
 
 from __future__ import annotations
 
