@@ -85,7 +85,12 @@ class RemoteSource(Source):
         """The file of item `index`, or the files of its frames."""
         item, paths = self.items[index], self._paths[index]
         if item.key.lower().endswith(FRAMES):
-            return [self._fetch(path) for path in paths]
+            self.limits.check_length(len(paths), 0.0)
+            frames: list[bytes] = []
+            for path in paths:
+                frames.append(self._fetch(path))
+                self.limits.check_bytes(sum(map(len, frames)))
+            return frames
         return self._fetch(paths[0])
 
     def _fetch(self, path: str) -> bytes:
@@ -120,7 +125,6 @@ def _open_folder(spec: str, fs: Any, root: str, limits: Limits) -> Source:
         raise UsageError(f"{spec}: does not exist, or may not be read")
     prefix = root + "/" if root else ""
     names = [path[len(prefix) :] for path in found if path.startswith(prefix)]
-    names = [name for name in names if ".." not in name.split("/")]
     top = [name for name in names if "/" not in name]
     if set(TFDS) <= set(top):
         return open_paths(spec, [_copy_all(fs, [prefix + name for name in top])[0].parent], limits)

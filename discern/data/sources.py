@@ -9,6 +9,7 @@ from pathlib import Path
 
 from discern.data import folders, manifests, shards
 from discern.data.items import Item, Source, require_classes
+from discern.data.layout import Sample
 from discern.data.limits import Limits
 from discern.errors import DataError, UsageError
 
@@ -60,6 +61,11 @@ class JoinedSource(Source):
         """The bytes of item `index`, from the source it came from."""
         source, place = self._places[index]
         return source.read(place)
+
+    def sample(self, index: int) -> Sample:
+        """Item `index` as the source it came from stores it."""
+        source, place = self._places[index]
+        return source.sample(place)
 
 
 def open_paths(spec: str, paths: Sequence[Path], limits: Limits) -> Source:

@@ -83,7 +83,7 @@ def test_clips_and_named_groups(tmp_path: Path) -> None:
         clip = Clip(frames=frames, times=np.arange(12) / 8, kind=Kind.CLIP)
         write_video(clip, tmp_path / f"{name}.mp4")
     for number, name in enumerate("xyz"):
-        save(tmp_path / f"{name}.png", np.full((9, 9, 3), 60 + number, np.uint8))
+        save(tmp_path / f"{name}.png", np.full((9 + number, 9, 3), 60, np.uint8))
     (tmp_path / "m.csv").write_text(
         "path,label,split,group\na.mp4,run,train,film\nb.mp4,run,test,film\n"
         "x.png,,,\ny.png,,,\nz.png,,,\n"
@@ -96,3 +96,11 @@ def test_clips_and_named_groups(tmp_path: Path) -> None:
         {"kind": "group", "splits": ["test", "train"], "paths": ["a.mp4", "b.mp4"]}
     ]
     assert report["groups"] == 1 and report["imbalance"] is None
+
+
+def test_an_unlabelled_copy_is_no_conflict(tmp_path: Path) -> None:
+    for name in ("cat/a.png", "unlabeled/a.png"):
+        save(tmp_path / name, picture(0))
+    report = check(open_source(str(tmp_path)))
+    assert len(report["duplicates"]) == 1
+    assert report["conflicting_labels"] == [] and report["leaks"] == []

@@ -103,7 +103,7 @@ def test_names_of_strangers_stay_in_the_folder(tmp_path: Path) -> None:
     made = Made(
         *(
             Sample(encoded=JPG, kind=Kind.IMAGE, labels=(label,), key=key)
-            for key in [*hostile, "x" * 300 + ".jpg", None, "same.jpg", "SAME.jpg"]
+            for key in [*hostile, "x" * 300 + ".jpg", None, "same.jpg", "SAME.jpg", "same.jpg"]
             for label in ("../../up", "..", "/abs", "a/b", "", "y" * 300)
         )
     )

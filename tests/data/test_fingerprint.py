@@ -127,6 +127,13 @@ def test_faint_pictures_must_be_more_alike() -> None:
     assert not list(alike_pairs([one, two]))
 
 
+def test_one_cell_may_not_differ_much() -> None:
+    one = printed(picture(1))
+    thumbnail = one.thumbnail.copy()
+    thumbnail[0, 3, 3] ^= 128
+    assert not list(alike_pairs([one, Fingerprint(hash=one.hash, thumbnail=thumbnail)]))
+
+
 def test_flat_pictures() -> None:
     assert printed(np.full((32, 32, 3), 7, np.uint8)).is_flat
     assert not printed(picture(0)).is_flat

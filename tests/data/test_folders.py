@@ -167,10 +167,10 @@ def test_pipes_do_not_block(tmp_path: Path) -> None:
 
 
 def test_reading_is_limited_and_vanished_files_are_bad(tmp_path: Path) -> None:
-    make(tmp_path, "cat/a.jpg", "cat/empty.jpg", data=b"12345")
+    make(tmp_path, "cat/a.jpg", data=b"1" * 50)
     make(tmp_path, "cat/empty.jpg", data=b"")
     source = open_source(str(tmp_path), Limits(bytes=4))
-    with pytest.raises(Refused, match="over the limit"):
+    with pytest.raises(Refused, match="50 bytes: over the limit"):
         source.read(0)
     with pytest.raises(BadItem, match="empty"):
         source.read(1)

@@ -120,3 +120,12 @@ def test_a_flaky_connection_is_tried_again(
     monkeypatch.setattr("discern.data.remote.ATTEMPTS", 2)
     with pytest.raises(BadItem, match="reset by peer"):
         source.read(0)
+
+
+def test_nothing_above_the_folder_is_listed(
+    memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(memory, **{"cat/a.jpg": b"1"})
+    found = ["/data/cat/a.jpg", "/data/../etc/b.jpg", "/elsewhere/c.jpg"]
+    monkeypatch.setattr(type(memory), "find", lambda *arguments: found)
+    assert [item.key for item in open_source("memory://data").items] == ["cat/a.jpg"]

@@ -145,6 +145,12 @@ def test_a_class_in_one_group_stays_in_training() -> None:
     assert labels(items, splits.train)["rare"] == 5
 
 
+def test_the_last_of_a_class_stays_in_training() -> None:
+    items = many(a=2, b=40)
+    splits = make_splits(items, seed=0, val=0.45, test=0.45)
+    assert labels(items, splits.train)["a"] == labels(items, splits.test)["a"] == 1
+
+
 def test_several_labels() -> None:
     items = [
         Item(key=f"{n}", kind=Kind.IMAGE, labels=("a", "b") if n % 2 else ("a",))
