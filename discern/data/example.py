@@ -294,10 +294,13 @@ def _some(keys: Iterable[str]) -> str:
 
 def _write_feature(name: str, value: Value) -> bytes:
     values: Any = [value] if isinstance(value, bytes | str | int | float | np.generic) else value
-    array = np.asarray(values).reshape(-1) if isinstance(values, np.ndarray) else None
-    if array is not None and array.dtype.kind == "f":
-        return _write_floats(array)
-    values = list(values) if array is None else array.tolist()
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind == "f":
+            return _write_list(FLOATS, values.astype("<f4").tobytes())
+        if values.dtype.kind in "iub" and not values.size:
+            return _write_list(INTS, b"")
+        values = values.reshape(-1).tolist()
+    values = list(values)
     if all(isinstance(each, bytes | str) for each in values):
         blobs = [each.encode() if isinstance(each, str) else each for each in values]
         return (
@@ -306,12 +309,11 @@ def _write_feature(name: str, value: Value) -> bytes:
     if all(isinstance(each, int | np.integer | np.bool_) for each in values):
         if not all(-(2**63) <= each < 2**63 for each in values):
             raise ValueError(f"feature {name!r}: an int of more than 64 bits")
-        packed = write_packed_ints(int(each) for each in values)
-        return write_field(INTS, write_field(1, packed))
+        return _write_list(INTS, write_packed_ints(int(each) for each in values))
     if all(isinstance(each, int | float | np.number) for each in values):
-        return _write_floats(np.asarray(values))
+        return _write_list(FLOATS, np.asarray(values).astype("<f4").tobytes())
     raise TypeError(f"feature {name!r}: write bytes or text, ints, or floats, and do not mix them")
 
 
-def _write_floats(values: np.ndarray) -> bytes:
-    return write_field(FLOATS, write_field(1, values.astype("<f4").tobytes()))
+def _write_list(kind: int, packed: bytes) -> bytes:
+    return write_field(kind, write_field(1, packed) if packed else b"")

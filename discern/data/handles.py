@@ -2,13 +2,13 @@
 
 Only the handles used last stay open, so that thousands of shards need few file descriptors and a
 bounded memory.  There is no lock, as one could be held while a worker is forked: each step on the
-table is atomic by itself, and a handle lives as long as anyone who reads from it.
+table is atomic by itself, a handle lives as long as anyone reads from it, and at worst two threads
+open the same shard twice.
 """
 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,24 +71,22 @@ class PackedHandle:
 Handle = PlainHandle | PackedHandle
 Key = tuple[str, int, int]  # path, size, time: another file under the same name is another key
 
-_open: OrderedDict[Key, Handle] = OrderedDict()
+_open: dict[Key, Handle] = {}  # the one used last is the last
 
 
 def get_handle(key: Key, is_plain: Callable[[bytes], bool], memory: int) -> Handle:
     """The open handle of a shard, or a new one.  Raises Unreadable, or DataError over `memory`."""
-    handle = _open.get(key)
-    if handle is None:
-        handle = _open[key] = _make(key[0], is_plain, memory)
-        while (
-            len(_open) > OPEN_FILES or sum(each.held for each in list(_open.values())) > OPEN_BYTES
-        ):
-            if _open.popitem(last=False)[0] == key:
-                break
-    elif len(_open) > 1:
-        try:
-            _open.move_to_end(key)
-        except KeyError:
-            pass  # another thread has dropped it
+    handle = _open.pop(key, None)
+    if handle is not None:
+        _open[key] = handle
+        return handle
+    handle = _open[key] = _make(key[0], is_plain, memory)
+    held = sum(each.held for each in list(_open.values()))
+    for old, each in list(_open.items()):
+        if len(_open) <= OPEN_FILES and held <= OPEN_BYTES:
+            break
+        _open.pop(old, None)
+        held -= each.held
     return handle
 
 

@@ -27,7 +27,7 @@ from discern.files import replacing
 HEADER = 12  # bytes before those of the record: length and its checksum
 FOOTER = 4  # bytes after them: their checksum
 LARGEST = 2**30  # bytes of one record; more is refused before anything is allocated
-PIECE = 2**24  # bytes of a packed record that are allocated before they are seen to be there
+PIECE = 2**22  # bytes of a packed record that are allocated before they are seen to be there
 MEMORY = 512 * 2**20  # bytes that a packed shard may take when it is unpacked for random access
 WORTH_KEEPING = 1000  # records: a smaller shard is scanned again as fast as its index is read
 _DELTA = 0xA282EAD8
@@ -170,7 +170,7 @@ def _read_long(stream: Unpacked, length: int, limit: int) -> bytes:
     keep = length <= limit and (stream.size is None or length <= stream.size)
     pieces = []
     left = length
-    while left and (piece := stream.read(min(left, PIECE))):
+    while left and (piece := stream.read(min(left, PIECE if keep else BLOCK))):
         left -= len(piece)
         if keep:
             pieces.append(piece)

@@ -31,10 +31,9 @@ class Unpacked(io.BufferedReader):
         except OSError as error:
             file.close()
             raise Unreadable(f"cannot be read: {error.strerror}") from None
-        raw: io.RawIOBase = _Plain(file)
         if looks_packed(head) and not is_plain(head):
-            self.size, raw = None, _Packed(file)
-        super().__init__(raw, BLOCK)
+            self.size = None
+        super().__init__(_Plain(file) if self.size is not None else _Packed(file), BLOCK)
 
 
 def open_file(path: str | Path) -> int:
