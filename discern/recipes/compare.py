@@ -1,0 +1,219 @@
+"""`discern compare`: pre-trained, from scratch and hand-crafted on the same labels and the same test items."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from discern import config as configuration
+from discern.baselines.table import BASELINES
+from discern.clip import Kind
+from discern.data.badfiles import BadFiles
+from discern.data.clipset import ClipSet
+from discern.data.items import Source, require_classes
+from discern.data.preprocess import even_frames
+from discern.evaluate.evaluate import BLOCK
+from discern.evaluate.metrics import metrics
+from discern.log import Run
+from discern.recipes.prepare import divide, load_sets, open_checked
+from discern.recipes.pretrain import pretrain
+from discern.recipes.progress import progress_bar
+from discern.recipes.train import train
+from discern.report.page import write_report
+from discern.train.run import RunConfig
+
+PRETRAIN_SHARE = 3.0  # minutes of pre-training for each minute of tuning, where there is no model to start from
+DEFAULT_MINUTES = 5.0
+MAX_BASELINE_ITEMS = 5000  # kernel machines grow with the square
+
+Blocks = dict[str, dict[str, dict[str, Any]]]  # kind -> method -> results
+
+
+def compare(
+    source: Sequence[str] | str,
+    out: Path | str,
+    *,
+    labels: Sequence[int | str] = ("all",),
+    minutes: float | None = None,
+    base: Path | str | None = None,
+    size: str | None = None,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Tune for `minutes` from the base and from scratch, fit the hand-crafted methods, and put them side by side.
+
+    Without a base it is pre-trained first, for three times as long.  Blocks of results.json are those of the most
+    labels; with several label counts each has its own blocks under `labels`.  Raises as `train` does.
+    """
+    started = time.monotonic()
+    specs = [source] if isinstance(source, str) else list(source)
+    data = open_checked(specs)
+    require_classes(data)
+    minutes = minutes or DEFAULT_MINUTES
+    counts = sorted(set(labels), key=lambda count: float("inf") if count == "all" else int(count))
+    settings = {"source": specs, "labels": counts, "minutes": minutes, "base": base and str(base)}
+    settings |= {"seed": seed, "size": size, "overrides": list(overrides)}
+    with Run.open(Path(out), "compare", settings) as run:
+        if base is None:
+            base = run.out / "pretrained"
+            _finished(base) or pretrain(
+                specs, base, size=size, minutes=PRETRAIN_SHARE * minutes, seed=seed, overrides=overrides
+            )
+        found = {
+            str(count): compare_at(
+                specs, run.out, count, minutes=minutes, base=base, size=size, seed=seed, overrides=overrides
+            )
+            for count in counts
+        }
+        results: dict[str, Any] = dict(found[str(counts[-1])])
+        if len(found) > 1:
+            results["labels"] = found
+        results |= {"verb": "compare", "seconds": time.monotonic() - started}
+        run.results(results)
+        results["report"] = str(write_report(run.out))
+    return results
+
+
+def compare_at(
+    specs: Sequence[str],
+    out: Path,
+    count: int | str,
+    *,
+    minutes: float,
+    base: Path | str,
+    size: str | None = None,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    target: float | None = None,
+) -> Blocks:
+    """All methods at one number of labels per class."""
+    blocks: Blocks = {}
+    labels = None if count == "all" else int(count)
+    for method, start in (("pretrained", base), ("scratch", None)):
+        folder = out / f"{method}-{count}"
+        results = _finished(folder) or train(
+            specs,
+            folder,
+            base=start,
+            # a run from scratch has the same settings, and no target that could end it early
+            target_accuracy=target if method == "pretrained" else None,
+            minutes=minutes,
+            labels=labels,
+            size=size if start is None else None,
+            seed=seed,
+            overrides=[*(_shape_of(out, count) if start is None else ()), *overrides],
+        )
+        _add(blocks, method, results, folder)
+    for kind, name, block in handcrafted(specs, out / f"pretrained-{count}"):
+        blocks.setdefault(kind, {})[name] = block
+    return blocks
+
+
+def handcrafted(specs: Sequence[str], tuned: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    """(kind, method, results) of each hand-crafted method, on the labels and test items of a tuned run."""
+    source = open_checked(specs)
+    config = settings_of(tuned)
+    parts = divide(source, config.data, tuned)
+    bad = BadFiles(None, allowed=1.0)
+    known = load_sets(source, [*parts.labelled, *parts.val], config, bad, classes=parts.classes)
+    test = load_sets(source, parts.splits.test, config, bad, classes=parts.classes)
+    groups = _groups(source, known)
+    found = []
+    for name, baseline in BASELINES.items():
+        for kind in baseline.kinds:
+            if kind not in known or kind not in test:
+                continue
+            with progress_bar(f"fitting {name}"):
+                started = time.monotonic()
+                some = _spread(known[kind], MAX_BASELINE_ITEMS)
+                fitted = baseline.fit(
+                    _frames(some), some.labels, len(parts.classes), groups=groups.get(kind)
+                )
+                _, probabilities = fitted.predict(_frames(test[kind]))
+            block = metrics(test[kind].labels, probabilities, parts.classes)
+            block |= {
+                "microseconds_per_item": 1e6 * fitted.seconds_per_item,
+                "train_seconds": fitted.train_seconds,
+                "seconds": time.monotonic() - started,
+                "labels_used": len(some),
+                "guard": None,
+                "stopped_by": None,
+                "target": None,
+            }
+            found.append((BLOCK[kind], name, block))
+    return found
+
+
+def settings_of(folder: Path) -> RunConfig:
+    """The resolved settings of a run folder."""
+    import json
+
+    stored = json.loads((folder / "config.json").read_text())["settings"]
+    names = set(configuration.to_dict(RunConfig(objective="supervised")))
+    return configuration.from_dict(RunConfig, {k: v for k, v in stored.items() if k in names})
+
+
+def _add(blocks: Blocks, method: str, results: dict[str, Any], folder: Path) -> None:
+    """File a training's results under its kinds."""
+    shared = ("seconds", "train_seconds", "stopped_by", "target", "guard", "steps", "labels_used")
+    kinds = [name for name in BLOCK.values() if isinstance(results.get(name), dict)]
+    if kinds:
+        for name in kinds:
+            rest = {key: results.get(key) for key in shared}
+            blocks.setdefault(name, {})[method] = {**results[name], **rest}
+        return
+    config = settings_of(folder)
+    source = open_checked(_source_of(folder))
+    kind = source.items[divide(source, config.data, folder).labelled[0]].kind
+    blocks.setdefault(BLOCK[kind], {})[method] = results
+
+
+def _source_of(folder: Path) -> list[str]:
+    import json
+
+    return list(json.loads((folder / "config.json").read_text())["settings"]["source"])
+
+
+def _shape_of(out: Path, count: int | str) -> list[str]:
+    """Overrides that give the scratch run the encoder and the input of the pre-trained one."""
+    config = settings_of(out / f"pretrained-{count}")
+    shape = [f"backbone.{name}={getattr(config.backbone, name)}" for name in ("width", "depth", "heads")]
+    shape.append(f"backbone.patch={config.backbone.patch}")
+    preprocess = config.data.preprocess
+    names = ("height", "width", "frames", "stored_frames", "fit")
+    return shape + [f"data.preprocess.{name}={getattr(preprocess, name)}" for name in names]
+
+
+def _finished(folder: Path | str) -> dict[str, Any] | None:
+    """Results of a training that an earlier start has finished."""
+    import json
+
+    path = Path(folder) / "results.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _frames(items: ClipSet) -> np.ndarray:
+    frames = items.take(np.arange(len(items)))
+    if items.kind is Kind.IMAGE:
+        return frames
+    return frames[:, even_frames(frames.shape[1], items.preprocess.frames)]
+
+
+def _spread(items: ClipSet, most: int) -> ClipSet:
+    if len(items) <= most:
+        return items
+    return items.subset(np.random.default_rng(0).permutation(len(items))[:most])
+
+
+def _groups(source: Source, sets: dict[Kind, ClipSet]) -> dict[Kind, np.ndarray]:
+    """Group numbers for cross-validation, where the source has groups."""
+    found = {}
+    for kind, items in sets.items():
+        names = [source.items[index].group for index in items.indices]
+        if any(names):
+            found[kind] = np.unique([str(name) for name in names], return_inverse=True)[1]
+    return found

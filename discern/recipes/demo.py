@@ -1,0 +1,102 @@
+"""`discern demo`: the whole pipeline on embedded real data, on a CPU, without a download.
+
+Writes the digits and the moving digits, pre-trains one model on both, tunes it with 20 labels per class to a target,
+compares it with the same encoder from scratch and with hand-crafted features, draws samples, reconstructs one image and
+one clip, and writes the report.  About three minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from discern.data.synthetic import write_digits
+from discern.log import Run
+from discern.recipes.compare import _finished as finished
+from discern.recipes.compare import compare_at
+from discern.recipes.generate import generate, reconstruct
+from discern.recipes.pretrain import pretrain
+from discern.report.page import write_report
+
+MINUTES = 2.0  # of training; reading, fitting and reporting come on top
+PRETRAIN_SHARE, TUNE_SHARE = 0.5, 0.25  # tuning is done twice: pre-trained, and from scratch
+LABELS = 20  # per class
+TARGET = 0.95
+
+# digits and directions have a left and a right; 32 x 32 frames in patches of 8 keep it fast
+SETTINGS = [
+    "view.flip=0",
+    "masked.flip=0",
+    "strong.flip=0",
+    "view.hue=0",
+    "view.scale=[0.6,1.0]",
+    "backbone.patch=8",
+    "data.preprocess.stored_frames=12",
+]
+PRETRAIN_SETTINGS = ["data.loader.clip_share=0.5", "masked_gan.adversary_start=0.2", "masked_gan.noise_share=0.5"]
+TUNE_SETTINGS = ["strong.rotate=10", "strong.scale=[0.7,1.0]", "data.val=0.25", "data.loader.batch_size=64"]
+
+
+def run(out: Path | str, minutes: float | None = None) -> dict[str, Any]:
+    """The demo in `out`; an unfinished one is continued.  Raises UsageError when the folder is in use."""
+    started = time.monotonic()
+    minutes = minutes or MINUTES
+    with Run.open(Path(out), "demo", {"minutes": minutes}) as run:
+        data = run.out / "data"
+        if not (data / "complete").exists():
+            shutil.rmtree(data, ignore_errors=True)
+            write_digits(data)
+            (data / "complete").touch()
+        base = run.out / "pretrained"
+        if finished(base) is None:
+            pretrain(
+                [str(data)],
+                base,
+                minutes=PRETRAIN_SHARE * minutes,
+                overrides=[*SETTINGS, *PRETRAIN_SETTINGS],
+            )
+        results: dict[str, Any] = compare_at(
+            [str(data)],
+            run.out,
+            LABELS,
+            minutes=TUNE_SHARE * minutes,
+            base=base,
+            overrides=[*SETTINGS, *TUNE_SETTINGS],
+            target=TARGET,
+        )
+        tuned = run.out / f"pretrained-{LABELS}"
+        _show(run.out, tuned, base, data)
+        tuning = finished(tuned) or {}
+        results |= {name: tuning.get(name) for name in ("stopped_by", "target", "validation_accuracy")}
+        results |= {"verb": "demo", "labels_per_class": LABELS, "model": str(tuned / "model")}
+        results["seconds"] = time.monotonic() - started
+        run.results(results)
+        results["report"] = str(write_report(run.out))
+    return results
+
+
+def _show(out: Path, tuned: Path, base: Path, data: Path) -> None:
+    """What the report shows beside numbers: samples, reconstructions, curves, wrong predictions."""
+    samples = out / "samples"
+    samples.mkdir(exist_ok=True)
+    for name in ("predictions.jsonl", "samples/wrong"):
+        if (tuned / name).is_dir():
+            shutil.copytree(tuned / name, out / name, dirs_exist_ok=True)
+        elif (tuned / name).exists():
+            shutil.copy(tuned / name, out / name)
+    for picture in (base / "samples").iterdir():
+        if picture.is_file():
+            shutil.copy(picture, samples / picture.name)
+    generate(tuned, 16, out / "generated.png", None, 0)
+    generate(tuned, 9, out / "generated.mp4", None, 0)
+    image, clip = next(data.glob("test/*/*.png")), next(data.glob("test/*/*.mp4"))
+    reconstruct(tuned, image, out / "reconstruction.png", 0.6, 0)
+    reconstruct(tuned, clip, out / "reconstruction.mp4", 0.6, 0)
+    (out / "curves.jsonl").unlink(missing_ok=True)
+    lines = []
+    for folder, phase in ((base, "pretrain"), (tuned, "tune")):
+        for line in (folder / "log.jsonl").read_text().splitlines():
+            lines.append(line.rstrip()[:-1] + f', "phase": "{phase}"}}')
+    (out / "log.jsonl").write_text("\n".join(lines) + "\n")
