@@ -47,8 +47,6 @@ ENCODER: dict[str, object] = {"crf": "16", "mbtree": "0"}
 
 RATE = 25  # frames a second where neither packets nor header say
 
-av.logging.set_level(None)  # else FFmpeg writes to the terminal
-
 
 def read_video(
     data: bytes | Path, limits: Limits, frames: int | None = None, max_side: int | None = None

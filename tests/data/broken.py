@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from PIL import Image
 
 Named = list[tuple[str, bytes]]
@@ -103,11 +104,18 @@ def _encode(
         output.mux(stream.encode(None))
 
 
-def sound_only(container: str = "mp4") -> bytes:
-    """A video container that holds sound and no picture."""
+def sound_only(container: str = "mp4", cover: bytes | None = None) -> bytes:
+    """A video container that holds sound, at most with the JPEG of a record's cover."""
     file = BytesIO()
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream("aac", rate=8000)
+        if cover is not None:
+            pictures = output.add_stream("mjpeg", rate=1)
+            pictures.width, pictures.height, pictures.pix_fmt = 48, 32, "yuvj420p"
+            pictures.disposition = Disposition.attached_pic
+            packet = av.Packet(cover)
+            packet.stream, packet.pts, packet.time_base = pictures, 0, Fraction(1, 1)
+            output.mux(packet)
         output.mux(stream.encode(_silence()))
         output.mux(stream.encode(None))
     return file.getvalue()
@@ -137,6 +145,7 @@ def bombs() -> Named:
     bmp = picture("BMP")
     tiff = picture("TIFF")
     vp8x = b"VP8X" + struct.pack("<IB3x", 10, 0) + _24(16383) + _24(16383)
+    canvas = b"VP8X" + struct.pack("<IB3x", 10, 0) + _24(11_999) + _24(11_999)
     vp8l = b"VP8L" + struct.pack("<IBI", 5, 0x2F, 16383 | 16383 << 14) + b"\0"
     lossy = b"VP8 " + struct.pack("<I", 10) + b"\x10\0\0\x9d\x01\x2a" + b"\xff\x3f\xff\x3f"
     return [
@@ -150,6 +159,7 @@ def bombs() -> Named:
         ("bomb.tiff", _with_tags(tiff, {256: HUGE, 257: HUGE})),
         ("bomb-wide.tiff", _with_tags(tiff, {256: 2**31 - 1, 257: 2**31 - 1})),
         ("bomb-extended.webp", _riff(vp8x + vp8l)),
+        ("bomb-canvas.webp", _riff(canvas + vp8l)),
         ("bomb-lossless.webp", _riff(vp8l)),
         ("bomb-lossy.webp", _riff(lossy)),
     ]
@@ -207,6 +217,7 @@ def broken_inputs() -> Named:
         made.append((f"no-payload.{suffix}", data[:64] + bytes(len(data) - 64)))
     made += [("sound-only.mp4", sound_only()), ("sound-only.mkv", sound_only("matroska"))]
     made.append(("sound-only-named.jpg", sound_only()))
+    made.append(("song-with-cover.mp4", sound_only(cover=picture("JPEG"))))
     made.append(("no-moov.mp4", _videos()["mp4"].split(b"moov")[0]))
     made.append(("empty-moov.mp4", b"\0\0\0\x14ftypisom\0\0\2\0isom\0\0\0\x08moov\0\0\0\x08mdat"))
     made.append(("header-only.png", bombs()[1][1][:33]))

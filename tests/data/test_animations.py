@@ -70,6 +70,12 @@ def test_no_delay_counts_as_browsers_do() -> None:
     assert frame_seconds(picture("PNG")) == []
 
 
+def test_a_frame_without_a_delay_of_its_own() -> None:
+    data = gif()
+    control = data.rindex(b"\x21\xf9\x04")
+    assert frame_seconds(data[:control] + data[control + 8 :]) == [0.1, 0.05, 0.3, 0.1, 0.1]
+
+
 def test_a_gif_cut_off_gives_what_is_there() -> None:
     data = gif()
     whole = read_animation(data, LIMITS)

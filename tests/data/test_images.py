@@ -284,7 +284,8 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch) -
     write_image(one_frame(scene()), path)
     before = path.read_bytes()
 
-    def full(*_: object, **__: object) -> None:
+    def full(_: object, path: Path, **__: object) -> None:
+        path.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)

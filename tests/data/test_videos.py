@@ -189,6 +189,17 @@ def test_no_video_stream() -> None:
             read_video(sound_only(container), LIMITS)
 
 
+def test_the_cover_of_a_song_is_no_video() -> None:
+    with pytest.raises(BadItem, match="no video stream"):
+        read_video(sound_only(cover=picture("JPEG", scene())), LIMITS)
+
+
+def test_tags_that_are_not_text() -> None:
+    data = video("matroska")
+    assert data.count(b"DURATION") == 1
+    assert read_video(data.replace(b"DURATION", b"DURAT\xffON"), LIMITS).notes == ()
+
+
 def test_sound_beside_the_pictures_does_not_matter() -> None:
     data = video(sound=True)
     assert read_video(data, LIMITS, frames=4).notes == ()
@@ -243,15 +254,15 @@ def test_damaged_packets_are_counted() -> None:
         read_video(most, LIMITS)
 
 
-def test_play_lists_are_not_followed(tmp_path: Path) -> None:
+def test_only_videos_are_opened(tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_bytes(video("mpegts"))
     lists = [
         f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{tmp_path}/a.ts\n#EXT-X-ENDLIST\n",
         f"ffconcat version 1.0\nfile '{tmp_path}/a.ts'\n",
     ]
-    for text in lists:
+    for data in (*map(str.encode, lists), picture("PNG"), b"P5 4 4 255\n" + bytes(16)):
         with pytest.raises(BadItem):
-            read_video(text.encode(), LIMITS)
+            read_video(data, LIMITS)
 
 
 def test_nothing_is_printed(capfd) -> None:
@@ -300,6 +311,35 @@ def test_limits(container, limits, name) -> None:
         read_video(data, limits)
 
 
+@pytest.mark.parametrize(
+    ("container", "limits"),
+    [
+        ("mp4", Limits(pixels=3000)),
+        ("mp4", Limits(frames=19)),
+        ("mp4", Limits(seconds=1.9)),
+        ("matroska", Limits(pixels=3000)),
+        ("matroska", Limits(seconds=1.9)),
+    ],
+)
+def test_the_header_is_judged_before_any_packet(container, limits, monkeypatch) -> None:
+    monkeypatch.setattr(videos._Reader, "_demux", lambda _: pytest.fail("packets were read"))
+    with pytest.raises(Refused):
+        read_video(video(container), limits)
+
+
+def test_packets_are_counted_while_they_are_read(monkeypatch) -> None:
+    monkeypatch.setattr(videos, "timeline", lambda _: pytest.fail("all packets were read"))
+    with pytest.raises(Refused, match="frames"):
+        read_video(video("matroska"), Limits(frames=10))
+
+
+def test_a_file_that_does_not_say_how_long_it_is() -> None:
+    data = video("h264", rate=25)  # 0.8 seconds
+    assert len(read_video(data, Limits(seconds=0.8)).frames) == 20
+    with pytest.raises(Refused, match="seconds"):
+        read_video(data, Limits(seconds=0.7))
+
+
 def test_at_the_limits_it_is_read() -> None:
     limits = Limits(pixels=64 * 48, frames=20, seconds=2.0, memory=64 * 48 * 60)
     assert len(read_video(video(), limits).frames) == 20
@@ -313,6 +353,12 @@ def test_size_that_grows_over_the_limit_is_refused() -> None:
     jpegs = [picture("JPEG", scene(64, 48))] * 3 + [picture("JPEG", scene(128, 96))] * 3
     with pytest.raises(Refused, match="128 x 96"):
         read_video(packed_jpegs(jpegs, 64, 48), Limits(pixels=64 * 48))
+
+
+def test_the_decoder_itself_refuses_a_size_far_over_the_limit() -> None:
+    small, large = (picture("JPEG", scene(*size)) for size in ((64, 48), (1600, 1200)))
+    with pytest.raises(BadItem, match="4 of 6 packets are damaged"):
+        read_video(packed_jpegs([small, *[large] * 4], 64, 48), Limits(pixels=64 * 48))
 
 
 @pytest.mark.parametrize(("name", "data"), video_bombs(), ids=lambda value: str(value)[:20])
@@ -358,10 +404,10 @@ def test_mp4_round_trip(tmp_path: Path, size) -> None:
 def test_the_same_clip_makes_the_same_file(tmp_path: Path) -> None:
     files = set()
     keep = []
-    for number in range(12):
-        frames = np.stack([scene(62, 46, step) for step in range(4)])
+    for number in range(20):
+        frames = np.stack([scene(64, 48, step) for step in range(20)])
         keep.append(frames)  # so that the next one lies elsewhere in memory
-        clip = Clip(frames=frames, times=np.arange(4) / 8, kind=Kind.CLIP)
+        clip = Clip(frames=frames, times=np.arange(20) / 8, kind=Kind.CLIP)
         write_video(clip, tmp_path / "clip.mp4")
         files.add((tmp_path / "clip.mp4").read_bytes())
         keep.append(np.empty(number * 13 + 1, np.uint8))
