@@ -99,13 +99,13 @@ def test_a_hash_alone_is_not_enough() -> None:
 
 def test_many_equal_ones_stay_fast_and_together() -> None:
     rng = np.random.default_rng(0)
-    prints = [printed(picture(0, 8))] * 20_000
-    for _ in range(2000):
+    prints = [printed(picture(0, 8))] * 4000
+    for _ in range(400):
         noise = rng.integers(0, 3, (1, 8, 8, 3), dtype=np.uint8)
         prints.append(Fingerprint(hash=prints[0].hash, thumbnail=prints[0].thumbnail // 2 + noise))
     pairs = list(alike_pairs(prints))
-    assert len(pairs) <= len(prints) + len(PIECES) * module.LINKS * 2001
-    assert sorted(map(len, clusters(len(prints), pairs))) == [2000, 20_000]
+    assert len(pairs) <= len(prints) + len(PIECES) * module.LINKS * 401
+    assert sorted(map(len, clusters(len(prints), pairs))) == [400, 4000]
 
 
 def test_clips_are_judged_by_three_frames() -> None:
