@@ -127,21 +127,17 @@ class Example:
 def parse_example(record: bytes) -> Example:
     """Finds the features of an Example.  Raises BadItem for bytes that are none."""
     features: dict[str, Feature] = {}
-    try:
+    end = len(record)
+    if end > 1 and record[0] == 0x0A:
         size, at = record[1], 2
         if size > 0x7F:
-            size, at = read_varint(record, 1, len(record))
-        if record[0] == 0x0A and at + size == len(
-            record
-        ):  # nothing but its features: the usual way
-            _find_features(record, at, len(record), features)
+            size, at = read_varint(record, 1, end)
+        if at + size == end:  # nothing but its features: the usual way
+            _find_features(record, at, end, features)
             return Example(record, features)
-    except IndexError:
-        pass  # 0 or 1 byte, or an entry cut short: the slow way says where
-    features.clear()
-    for number, wire, begin, end in read_fields(record, 0, len(record), limit=MAX_FEATURES):
+    for number, wire, begin, stop in read_fields(record, 0, end, limit=MAX_FEATURES):
         if number == 1 and wire == LENGTH:
-            _find_features(record, begin, end, features)
+            _find_features(record, begin, stop, features)
     return Example(record, features)
 
 
@@ -156,36 +152,39 @@ def encode_example(features: Mapping[str, Value]) -> bytes:
 
 def _find_features(record: bytes, at: int, end: int, features: dict[str, Feature]) -> None:
     """The hot loop.  An entry is 0x0A and its size; in it 0x0A, size and bytes of the key; value"""
-    for _ in range(MAX_FEATURES):
-        if at >= end:
-            return
-        size = record[at + 1]
-        if size < _SHORT:
-            stop = at + 2 + size
-            known = _features.get(record[at:stop])
-            if known is None or stop > end:
-                _read_entry(record, at, end, features)
+    try:
+        for _ in range(MAX_FEATURES):
+            if at >= end:
+                return
+            size = record[at + 1]
+            if size < _SHORT:
+                stop = at + 2 + size
+                known = _features.get(record[at:stop])
+                if known is None or stop > end:
+                    stop = _read_entry(record, at, end, features)
+                else:
+                    features[known[0]] = known[1]
             else:
-                features[known[0]] = known[1]
-        else:
-            second = record[at + 2]
-            begin = at + 3
-            if second < 0x80:
-                size += (second << 7) - 0x80
-            else:
-                size, begin = read_varint(record, at + 1, end)
-            stop = begin + size
-            value = begin + 2 + record[begin + 1]
-            if (
-                record[at] == record[begin] == 0x0A
-                and value <= begin + 0x81
-                and value <= stop <= end
-            ):
-                name = record[begin + 2 : value]
-                features[_keys.get(name) or _key(name)] = (value, stop)
-            else:
-                stop = _read_entry(record, at, end, features)
-        at = stop
+                second = record[at + 2]
+                begin = at + 3
+                if second < 0x80:
+                    size += (second << 7) - 0x80
+                else:
+                    size, begin = read_varint(record, at + 1, end)
+                stop = begin + size
+                value = begin + 2 + record[begin + 1]
+                if (
+                    record[at] == record[begin] == 0x0A
+                    and value <= begin + 0x81
+                    and value <= stop <= end
+                ):
+                    name = record[begin + 2 : value]
+                    features[_keys.get(name) or _key(name)] = (value, stop)
+                else:
+                    stop = _read_entry(record, at, end, features)
+            at = stop
+    except IndexError:
+        raise BadItem(f"no protobuf: the entry at byte {at} is cut short") from None
     if at < end:
         raise BadItem(f"an Example of more than {MAX_FEATURES:,} features")
 
