@@ -4,7 +4,8 @@
     tensorflow_side.py read FILE GZIP    each record by tf.io.parse_example; GZIP or an empty word
     tensorflow_side.py prepare FOLDER    small data sets by tensorflow_datasets
 
-The files in `golden/` were written by `write` and `prepare`: TensorFlow 2.21, TFDS 4.9.10.
+The files in `golden/` were written by `write` and `prepare`: TensorFlow 2.21 and
+TFDS 4.9.10 (the version folders as `tfds/images` and `tfds/clips`).
 """
 
 import base64
@@ -151,66 +152,52 @@ def prepare(folder):
     def frame(number):
         return np.full((4, 6, 3), 40 * number, np.uint8)
 
-    class PreparedImages(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.2.3")
+    def image(number):
+        return {
+            "photo": frame(number),
+            "kind": number if number < 3 else -1,
+            "box": tfds.features.BBox(0.0, 0.0, 1.0, 1.0),
+            "meta": {"id": f"item {number}", "numbers": np.array([0.5, number], np.float32)},
+        }
 
-        def _info(self):
-            features = {
-                "photo": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-                "kind": tfds.features.ClassLabel(names=["cat", "dog", "blue heron"]),
-                "box": tfds.features.BBoxFeature(),
-                "meta": {
-                    "id": tfds.features.Text(),
-                    "numbers": tfds.features.Tensor(shape=(2,), dtype=np.float32),
-                },
-            }
-            features = tfds.features.FeaturesDict(features)
-            return self.dataset_info_from_configs(
-                features=features, supervised_keys=("photo", "kind")
-            )
+    def clip(number):
+        return {"video": np.stack([frame(each) for each in range(3 + number)]), "label": number}
 
-        def _split_generators(self, _):
-            return {"train": self._examples(4), "validation": self._examples(2)}
+    def store(name, version, features, splits):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version=version,
+            features=tfds.features.FeaturesDict(features),
+            split_datasets=splits,
+            data_dir=os.path.join(folder, name),
+            disable_shuffling=True,
+        )
 
-        def _generate_examples(self):
-            pass
-
-        def _examples(self, count):
-            for number in range(count):
-                yield (
-                    number,
-                    {
-                        "photo": frame(number),
-                        "kind": number % 3 if number < 3 else -1,
-                        "box": tfds.features.BBox(0.0, 0.0, 1.0, 1.0),
-                        "meta": {"id": f"item {number}", "numbers": [0.5, number]},
-                    },
-                )
-
-    class PreparedClips(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            features = {
-                "video": tfds.features.Video(shape=(None, 4, 6, 3)),
-                "label": tfds.features.ClassLabel(names=["run", "walk"]),
-            }
-            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, _):
-            return {"train": self._examples(2), "test": self._examples(1)}
-
-        def _generate_examples(self):
-            pass
-
-        def _examples(self, count):
-            for number in range(count):
-                video = np.stack([frame(each) for each in range(3 + number)])
-                yield number, {"video": video, "label": number}
-
-    for builder in (PreparedImages, PreparedClips):
-        made = builder(data_dir=folder)
-        made.download_and_prepare()
+    names = tfds.features.ClassLabel(names=["cat", "dog", "blue heron"])
+    photos = {
+        "photo": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+        "kind": names,
+        "box": tfds.features.BBoxFeature(),
+        "meta": {
+            "id": tfds.features.Text(),
+            "numbers": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+        },
+    }
+    splits = {
+        "train": enumerate(map(image, range(4))),
+        "validation": enumerate(map(image, range(2))),
+    }
+    store("prepared_images", "1.2.3", photos, splits)
+    clips = {
+        "video": tfds.features.Video(shape=(None, 4, 6, 3)),
+        "label": tfds.features.ClassLabel(names=["run", "walk"]),
+    }
+    store(
+        "prepared_clips",
+        "1.0.0",
+        clips,
+        {"train": enumerate(map(clip, range(2))), "test": enumerate(map(clip, [1]))},
+    )
     return {"version": tfds.__version__}
 
 
