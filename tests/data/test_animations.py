@@ -72,8 +72,10 @@ def test_no_delay_counts_as_browsers_do() -> None:
 
 def test_a_frame_without_a_delay_of_its_own() -> None:
     data = gif()
-    control = data.rindex(b"\x21\xf9\x04")
-    assert frame_seconds(data[:control] + data[control + 8 :]) == [0.1, 0.05, 0.3, 0.1, 0.1]
+    control = -1
+    for _ in range(3):
+        control = data.index(b"\x21\xf9\x04", control + 1)  # of the third frame
+    assert frame_seconds(data[:control] + data[control + 8 :]) == [0.1, 0.05, 0.1, 0.1, 0.07]
 
 
 def test_a_gif_cut_off_gives_what_is_there() -> None:
