@@ -69,6 +69,76 @@ print(json.dumps(report))
 """
 
 
+# a kill before operation 1, 2, 3... of a save that also prunes, until a save is through
+STEPS = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from discern.train.checkpoint import load_latest, save_checkpoint
+
+root = Path(sys.argv[1])
+torch.set_num_threads(1)
+names = ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "listdir")
+
+def save(folder, step):
+    save_checkpoint(folder, step, {"w": torch.full((9,), float(step))}, {"step": step}, keep=2)
+
+def arm(at):
+    count = 0
+    def wrap(real):
+        def operation(*arguments, **settings):
+            nonlocal count
+            count += 1
+            if count == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **settings)
+        return operation
+    for name in names:
+        setattr(os, name, wrap(getattr(os, name)))
+
+report = []
+for at in range(1, 1000):
+    folder = root / str(at)
+    for step in (1, 2):
+        save(folder, step)
+    child = os.fork()
+    if child == 0:
+        arm(at)
+        save(folder, 3)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    found = load_latest(folder)
+    report.append({
+        "killed": os.WIFSIGNALED(status), "found": found.step, "state": found.state["step"],
+        "w": found.tensors["w"].tolist(), "notes": found.notes,
+        "files": [len(os.listdir(path)) for path in folder.glob("step-*")],
+    })
+    save(folder, 4)
+    assert sorted(os.listdir(folder))[-1] == "step-00000004" and len(os.listdir(folder)) == 2
+    if not os.WIFSIGNALED(status):
+        break
+print(json.dumps(report))
+"""
+
+
+def test_a_kill_at_each_operation_of_a_save(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    report = json.loads(done.stdout)
+    assert len(report) > 20 and not report[-1]["killed"]
+    for at, kill in enumerate(report, start=1):
+        assert kill["notes"] == [], (at, kill)  # nothing half-written has a checkpoint's name
+        assert len(kill["files"]) >= 2 and set(kill["files"]) == {3}, (at, kill)
+        assert kill["state"] == kill["found"] and kill["w"] == [kill["found"]] * 9, (at, kill)
+    found = [kill["found"] for kill in report]
+    assert found == sorted(found) and set(found) == {2, 3}  # the old one until the new one is there
+
+
 @pytest.mark.parametrize("kills", [20, pytest.param(400, marks=pytest.mark.slow)])
 def test_no_acknowledged_checkpoint_is_lost(tmp_path: Path, kills: int) -> None:
     folder = tmp_path / "checkpoints"
