@@ -90,8 +90,7 @@ def read_file(path: Path, preprocess: PreprocessConfig, limits: Limits) -> Clip:
         data = path.read_bytes()
     except OSError as error:
         raise BadItem(error.strerror or str(error)) from None
-    side = max(preprocess.height, preprocess.width)
-    return decode(data, limits, frames=preprocess.stored_frames, side=side)
+    return decode(data, limits, frames=preprocess.stored_frames, side=preprocess.decode_side)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -69,9 +69,8 @@ class ClipSet:
             return self.memory[position]
         encoded = self.source.read(int(self.indices[position]))
         frames = None if self.kind is Kind.IMAGE else self.stored_frames
-        side = max(self.preprocess.height, self.preprocess.width)
-        clip = decode(encoded, self.limits, frames=frames, side=side)
-        return prepare(clip, self.preprocess)
+        clip = decode(encoded, self.limits, frames=frames, side=self.preprocess.decode_side)
+        return prepare(clip, self.preprocess, self.kind)
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """Items at `positions` [B].  -> uint8 [B, S, h, w, 3]"""

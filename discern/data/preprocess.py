@@ -24,11 +24,19 @@ class PreprocessConfig:
     # letterbox keeps everything and the aspect; crop cuts the longer side; stretch ignores the aspect
     fit: Literal["letterbox", "crop", "stretch"] = "letterbox"
 
+    @property
+    def decode_side(self) -> int | None:
+        """Longer side that a decoder may scale down to; a crop needs the shorter one, which it cannot know."""
+        return None if self.fit == "crop" else max(self.height, self.width)
 
-def prepare(clip: Clip, config: PreprocessConfig) -> np.ndarray:
-    """Fit every frame into the canvas; a clip is cut to `stored_frames` evenly spaced ones.  -> uint8 [S, h, w, 3]"""
+
+def prepare(clip: Clip, config: PreprocessConfig, kind: Kind | None = None) -> np.ndarray:
+    """Fit every frame into the canvas; a clip is cut to `stored_frames` evenly spaced ones.
+
+    `kind` overrules the clip's own: a file's name may have promised another one.  -> uint8 [S, h, w, 3]
+    """
     frames = clip.frames
-    if clip.kind is Kind.IMAGE:
+    if (kind or clip.kind) is Kind.IMAGE:
         frames = frames[:1]
     else:
         frames = frames[even_frames(len(frames), config.stored_frames)]
