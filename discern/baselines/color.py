@@ -36,7 +36,7 @@ def color_histogram(frames: np.ndarray, config: ColorConfig | None = None) -> np
     histograms = np.bincount(flat.ravel(), minlength=count * parts * bins)
     histograms = histograms.reshape(count, parts, bins).astype(np.float32)
     histograms = np.concatenate([histograms.sum(1, keepdims=True), histograms], axis=1)
-    histograms /= np.maximum(histograms.sum(-1, keepdims=True), 1)
+    histograms = histograms / np.maximum(histograms.sum(-1, keepdims=True), 1)
     # the root turns Euclidean distance into Hellinger's, which suits histograms better
     return np.sqrt(histograms).reshape(count, -1)
 
