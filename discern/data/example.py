@@ -39,12 +39,13 @@ MAX_FEATURES = 10_000  # of one Example
 MAX_VALUES = 2**22  # of one feature, packed floats aside
 EMPTY, BYTES, FLOATS, INTS = 0, 1, 2, 3  # the kinds, as they are numbered on the wire
 KINDS = {EMPTY: "nothing", BYTES: "bytes", FLOATS: "floats", INTS: "ints"}
+_TURNS = range(MAX_FEATURES)
 _MISSING = (EMPTY, ())
 _SHORT = 128  # bytes of an entry that is remembered are fewer
 _REMEMBERED = 4096  # entries of each of the tables below, which are then emptied
 
 _features: dict[bytes, tuple[str, Feature]] = {}  # short entry -> its key and values
-_keys: dict[bytes, str] = {}
+_keys: dict[bytes, str] = {}  # a key as it stands in an entry -> as text
 _heads: dict[int, bytes] = {}  # size -> what stands before a single value of bytes in an entry
 
 
@@ -53,9 +54,23 @@ class Example:
 
     __slots__ = ("_features", "_record")
 
-    def __init__(self, record: bytes, features: dict[str, Feature]) -> None:
+    def __init__(self, record: bytes) -> None:
         self._record = record
-        self._features = features
+        self._features = features = {}  # type: dict[str, Feature]
+        end = len(record)
+        # nothing but its features, of less than 2 MiB: the usual way, in few steps
+        if end > 4 and record[0] == 0x0A:
+            size, at = record[1], 2
+            if size > 0x7F:
+                size, at = size + (record[2] << 7) - 0x80, 3
+                if record[2] > 0x7F:
+                    size, at = size + (record[3] << 14) - 0x4000, 4
+            if at + size == end and size < 0x200000:
+                _find_features(record, at, end, features)
+                return
+        for number, wire, begin, stop in read_fields(record, 0, end, limit=MAX_FEATURES):
+            if number == 1 and wire == LENGTH:
+                _find_features(record, begin, stop, features)
 
     def keys(self) -> list[str]:
         """The names of the features, in the order of the record."""
@@ -126,19 +141,7 @@ class Example:
 
 def parse_example(record: bytes) -> Example:
     """Finds the features of an Example.  Raises BadItem for bytes that are none."""
-    features: dict[str, Feature] = {}
-    end = len(record)
-    if end > 1 and record[0] == 0x0A:
-        size, at = record[1], 2
-        if size > 0x7F:
-            size, at = read_varint(record, 1, end)
-        if at + size == end:  # nothing but its features: the usual way
-            _find_features(record, at, end, features)
-            return Example(record, features)
-    for number, wire, begin, stop in read_fields(record, 0, end, limit=MAX_FEATURES):
-        if number == 1 and wire == LENGTH:
-            _find_features(record, begin, stop, features)
-    return Example(record, features)
+    return Example(record)
 
 
 def encode_example(features: Mapping[str, Value]) -> bytes:
@@ -153,7 +156,7 @@ def encode_example(features: Mapping[str, Value]) -> bytes:
 def _find_features(record: bytes, at: int, end: int, features: dict[str, Feature]) -> None:
     """The hot loop.  An entry is 0x0A and its size; in it 0x0A, size and bytes of the key; value"""
     try:
-        for _ in range(MAX_FEATURES):
+        for _ in _TURNS:
             if at >= end:
                 return
             size = record[at + 1]
@@ -165,23 +168,17 @@ def _find_features(record: bytes, at: int, end: int, features: dict[str, Feature
                 else:
                     features[known[0]] = known[1]
             else:
-                second = record[at + 2]
-                begin = at + 3
+                second, begin = record[at + 2], at + 3
                 if second < 0x80:
                     size += (second << 7) - 0x80
                 else:
                     size, begin = read_varint(record, at + 1, end)
-                stop = begin + size
-                value = begin + 2 + record[begin + 1]
-                if (
-                    record[at] == record[begin] == 0x0A
-                    and value <= begin + 0x81
-                    and value <= stop <= end
-                ):
-                    name = record[begin + 2 : value]
-                    features[_keys.get(name) or _key(name)] = (value, stop)
-                else:
+                value, stop = begin + 2 + record[begin + 1], begin + size
+                key = _keys.get(record[begin:value])  # with its tag and size: they are checked too
+                if key is None or record[at] != 0x0A or not value <= stop <= end:
                     stop = _read_entry(record, at, end, features)
+                else:
+                    features[key] = (value, stop)
             at = stop
     except IndexError:
         raise BadItem(f"no protobuf: the entry at byte {at} is cut short") from None
@@ -200,8 +197,10 @@ def _read_entry(record: bytes, at: int, end: int, features: dict[str, Feature]) 
             name = record[inner:after]
         elif number == 2 and wire == LENGTH:
             feature = _read_feature(record, inner, after)
-    key = _keys.get(name) or _key(name)
+    key = str(name, "utf-8", "backslashreplace")
     features[key] = feature
+    if len(name) < 0x80:
+        _remember(_keys, write_field(1, name), key)
     if stop - at < _SHORT:
         _remember(_features, record[at:stop], (key, feature))
     return stop
@@ -270,12 +269,6 @@ def _head(size: int) -> bytes:
     head = head if left >= 0 else b"?"
     _remember(_heads, size, head)
     return head
-
-
-def _key(name: bytes) -> str:
-    key = str(name, "utf-8", "backslashreplace")
-    _remember(_keys, name, key)
-    return key
 
 
 def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
