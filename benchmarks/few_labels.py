@@ -1,0 +1,190 @@
+"""Few labels, equal minutes: pre-trained and tuned, against from scratch and hand-crafted, on real images and clips.
+
+    python benchmarks/few_labels.py cifar10 --seeds 0 1 2 --pretrain 15 --tune 5
+    python benchmarks/few_labels.py jhmdb --seeds 0 1 2 --pretrain 15 --tune 5
+
+Every cell is one command of `discern` in a child process, one at a time.  A cell that is in the JSON is not run again, so
+that a table can be filled over days; `--out` keeps the run folders.  Data: DISCERN_DATA (see CONTRIBUTING.md), unpacked
+once into `--out`.  The test split is read once per cell, at its end; nothing is chosen by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("DISCERN_DATA", HERE.parent.parent / "shared" / "data"))
+
+
+# data set -> labels per class (None: all), settings of every run on it
+SETS: dict[str, dict[str, Any]] = {
+    "cifar10": {"labels": 100, "settings": [], "kind": "images"},
+    "jhmdb": {"labels": None, "settings": ["data.group_by={film}"], "kind": "clips"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", choices=SETS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--pretrain", type=float, default=15.0, metavar="MINUTES")
+    parser.add_argument("--tune", type=float, default=5.0, metavar="MINUTES")
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
+    parser.add_argument("--out", type=Path, default=Path("bench-out"))
+    args = parser.parse_args()
+    table = HERE / "results" / f"few_labels_{args.data}_{args.pretrain:g}+{args.tune:g}.json"
+    folder = unpacked(args.data, args.out)
+    done = json.loads(table.read_text()) if table.exists() else {"cells": {}}
+    done |= {"command": " ".join(sys.argv), "data": args.data, "hardware": hardware()}
+    for seed in args.seeds:
+        for cell in args.cells:
+            if f"{cell}-{seed}" in done["cells"]:
+                continue
+            work = args.out / f"{args.data}_{args.pretrain:g}+{args.tune:g}" / str(seed)
+            load = os.getloadavg()[0]
+            started = time.time()
+            found = CELLS[cell](args, folder, work, seed)
+            found |= {
+                "wall_minutes": (time.time() - started) / 60,
+                "load_before": load,
+                "load_after": os.getloadavg()[0],
+                "commit": commit(),
+                "versions": versions(),
+            }
+            done["cells"][f"{cell}-{seed}"] = found
+            done["summary"] = summary(done["cells"])
+            table.parent.mkdir(exist_ok=True)
+            table.write_text(json.dumps(done, indent=1) + "\n")
+            print(cell, seed, {k: v for k, v in found.items() if k in ("accuracy", "knn", "methods")})
+    print(json.dumps(done["summary"], indent=1))
+
+
+def pretrain(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
+    found = discern("pretrain", folder, args, work / "pretrain", seed, args.pretrain)
+    return {k: found[k] for k in ("knn", "steps", "train_seconds", "samples", "minutes", "command")}
+
+
+def pretrained(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
+    start = ["--from", str(work / "pretrain")]
+    return tuned(args, folder, work / "pretrained", seed, args.tune, start)
+
+
+def scratch(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
+    return tuned(args, folder, work / "scratch", seed, args.tune, [])
+
+
+def scratch_long(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
+    return tuned(args, folder, work / "scratch-long", seed, args.tune + args.pretrain, [])
+
+
+def handcrafted(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
+    from discern.recipes.compare import handcrafted as fit
+
+    methods = {
+        name: {k: block[k] for k in ("accuracy", "accuracy_interval", "microseconds_per_item")}
+        for _, name, block in fit([str(folder)], work / "pretrained")
+    }
+    return {"methods": methods}
+
+
+CELLS = {
+    "pretrain": pretrain,
+    "pretrained": pretrained,
+    "scratch": scratch,
+    "scratch_long": scratch_long,
+    "handcrafted": handcrafted,
+}
+
+
+def tuned(
+    args: argparse.Namespace, folder: Path, out: Path, seed: int, minutes: float, more: list[str]
+) -> dict[str, Any]:
+    labels = SETS[args.data]["labels"]
+    if labels is not None:
+        more = [*more, "--labels", str(labels)]
+    found = discern("train", folder, args, out, seed, minutes, *more)
+    names = ("accuracy", "accuracy_interval", "validation_accuracy", "steps", "train_seconds")
+    more_names = ("samples", "labels_used", "microseconds_per_item", "ece", "minutes", "command")
+    return {k: found.get(k) for k in names + more_names}
+
+
+def discern(
+    verb: str, folder: Path, args: argparse.Namespace, out: Path, seed: int, minutes: float, *more: str
+) -> dict[str, Any]:
+    words = [verb, str(folder), "--out", str(out), "--minutes", f"{minutes:g}", "--seed", str(seed), *more]
+    for setting in SETS[args.data]["settings"]:
+        words += ["--set", setting.replace("{film}", film(folder))]
+    if not (out / "results.json").exists():
+        subprocess.run([sys.executable, "-m", "discern", *words], check=True)
+    shown = " ".join(word.replace(str(args.out), "OUT") for word in words)
+    return json.loads((out / "results.json").read_text()) | {"minutes": minutes, "command": shown}
+
+
+def film(folder: Path) -> str:
+    """A pattern for the source film of a clip, its name before the action: films stay on one side of a split."""
+    actions = "|".join(sorted(path.name for path in (folder / "train").iterdir()))
+    return f"([^/]+)_(?:{actions})_[fuhl]_"
+
+
+def unpacked(name: str, out: Path) -> Path:
+    folder = out / "data" / name
+    if not (out / "data" / f"{name}.done").exists():
+        unpack = [sys.executable, str(DATA / "unpack.py"), name, "--to", str(out / "data")]
+        subprocess.run(unpack, check=True)
+        (out / "data" / f"{name}.done").touch()
+        (folder / "split.json").unlink(missing_ok=True)
+    return folder
+
+
+def summary(cells: dict[str, Any]) -> dict[str, Any]:
+    """Mean over seeds with a 95 % interval (Student's t), per method."""
+    found: dict[str, list[float]] = {}
+    for name, cell in cells.items():
+        kind = name.rsplit("-", 1)[0]
+        if "accuracy" in cell:
+            found.setdefault(kind, []).append(cell["accuracy"])
+        for method, block in cell.get("methods", {}).items():
+            found.setdefault(method, []).append(block["accuracy"])
+    return {name: interval(values) for name, values in found.items()}
+
+
+def interval(values: list[float]) -> dict[str, Any]:
+    from scipy.stats import t
+
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return {"mean": mean, "seeds": n}
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5)
+    return {"mean": mean, "interval": [mean - half, mean + half], "seeds": n}
+
+
+def hardware() -> dict[str, Any]:
+    return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+
+
+def versions() -> dict[str, str]:
+    import torch
+
+    import discern as package
+
+    return {"discern": package.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def commit() -> str:
+    return subprocess.run(
+        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
