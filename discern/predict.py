@@ -65,7 +65,10 @@ def classify(bundle: Bundle, clips: Sequence[Clip]) -> np.ndarray:
 
 
 def predict_files(
-    model: Path | str | Bundle, files: Sequence[Path | str], top: int = 1, limits: Limits | None = None
+    model: Path | str | Bundle,
+    files: Sequence[Path | str],
+    top: int = 1,
+    limits: Limits | None = None,
 ) -> list[dict[str, Any]]:
     """Name what is in files: one entry each, with `top` classes, or `error` for one that cannot be read."""
     bundle = model if isinstance(model, Bundle) else load_bundle(model)

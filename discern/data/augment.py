@@ -125,7 +125,9 @@ def _move(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
     mirror = 1.0 - 2.0 * draw.chance(config.flip).float()
     angle, shear, shift_x, shift_y = 4 * [torch.zeros_like(area)]
     if moves:
-        angle = draw.uniform(-1, 1) * math.radians(config.rotate) * draw.chance(config.geometry_chance)
+        angle = (
+            draw.uniform(-1, 1) * math.radians(config.rotate) * draw.chance(config.geometry_chance)
+        )
         shear = draw.uniform(-1, 1) * config.shear * draw.chance(config.geometry_chance)
         shift_x = draw.uniform(-2, 2) * config.translate * draw.chance(config.geometry_chance)
         shift_y = draw.uniform(-2, 2) * config.translate * draw.chance(config.geometry_chance)
@@ -133,7 +135,9 @@ def _move(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
     square = H / W  # rotate in pixels, not in the frame's unit square
     theta = torch.stack(
         [
-            torch.stack([width * mirror * cos, width * (shear - sin * square), centre_x + shift_x], 1),
+            torch.stack(
+                [width * mirror * cos, width * (shear - sin * square), centre_x + shift_x], 1
+            ),
             torch.stack([height * mirror * sin / square, height * cos, centre_y + shift_y], 1),
         ],
         dim=1,
@@ -178,7 +182,9 @@ def _jitter(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
     turn = on * draw.uniform(-config.hue, config.hue) * 2 * math.pi
     to_grey = luma.expand(3, 3)
     identity = torch.eye(3, device=x.device, dtype=x.dtype)
-    saturate = torch.lerp(to_grey.expand(B, 3, 3), identity.expand(B, 3, 3), saturation.view(B, 1, 1))
+    saturate = torch.lerp(
+        to_grey.expand(B, 3, 3), identity.expand(B, 3, 3), saturation.view(B, 1, 1)
+    )
     gain = (brightness * contrast).view(B, 1, 1)
     matrix = gain * (_hue_rotation(turn) @ saturate)
     # in [-1, 1]: brightness scales around black (-1), contrast around the item's mean grey

@@ -122,7 +122,9 @@ class ClipSet:
                 return self.read((position + step) % len(self))
             except BadItem:
                 continue
-        raise DataError(f"ten items in a row cannot be read, from {self.key(position)} on: is the data still there?")
+        raise DataError(
+            f"ten items in a row cannot be read, from {self.key(position)} on: is the data still there?"
+        )
 
 
 def clip_sets(
@@ -147,7 +149,9 @@ def clip_sets(
     return sets
 
 
-def load_all(sets: Iterable[ClipSet], bad: BadFiles, memory_bytes: int, progress: Progress | None = None) -> None:
+def load_all(
+    sets: Iterable[ClipSet], bad: BadFiles, memory_bytes: int, progress: Progress | None = None
+) -> None:
     """Decode the sets into memory when they all fit into `memory_bytes`; then stop if too many were bad."""
     sets = list(sets)
     if sum(one.bytes for one in sets) > memory_bytes:
@@ -163,5 +167,7 @@ def _class_of(source: Source, index: int, number: Mapping[str, int]) -> int:
     if not item.labels or not number:
         return UNLABELLED
     if len(item.labels) > 1:
-        raise DataError(f"{item.key} has {len(item.labels)} labels; training takes one label per item: keep one of them")
+        raise DataError(
+            f"{item.key} has {len(item.labels)} labels; training takes one label per item: keep one of them"
+        )
     return number[item.labels[0]]

@@ -20,7 +20,9 @@ class LoaderConfig:
     """Batch sizes and the mix of images and clips."""
 
     batch_size: int = 256  # images
-    clip_batch_size: int | None = None  # clips; None: as many as hold about the same number of tokens
+    clip_batch_size: int | None = (
+        None  # clips; None: as many as hold about the same number of tokens
+    )
     clip_share: float = 0.33  # at least this share of the batches are clips, where there are both
     workers: int = 0  # decoder processes; 0 when everything is in memory
     memory_share: float = 0.4  # of the free memory may hold decoded items
@@ -45,7 +47,12 @@ class Loader:
     """Endless batches of one kind each, from one set per kind."""
 
     def __init__(
-        self, sets: Mapping[Kind, ClipSet], config: LoaderConfig, *, seed: int, clip_tokens_per_image: int = 4
+        self,
+        sets: Mapping[Kind, ClipSet],
+        config: LoaderConfig,
+        *,
+        seed: int,
+        clip_tokens_per_image: int = 4,
     ) -> None:
         assert sets and all(len(one) for one in sets.values())
         self.sets, self.config, self.seed = dict(sets), config, seed
@@ -83,7 +90,8 @@ class Loader:
         ]
         order = np.random.default_rng([self.seed, epoch, 7]).permutation(len(batches))
         return [
-            _Request(*batches[slot], seed=(self.seed, epoch, number)) for number, slot in enumerate(order)
+            _Request(*batches[slot], seed=(self.seed, epoch, number))
+            for number, slot in enumerate(order)
         ]
 
     def _natural_batches(self, kind: Kind) -> int:

@@ -51,13 +51,22 @@ def evaluate(
             f"it knows {', '.join(bundle.labels[:8])}"
         )
     chosen = _test_items(data.items)
-    with Run.open(Path(out), "evaluate", {"model": str(model), "source": specs, "strict": strict}) as run:
+    with Run.open(
+        Path(out), "evaluate", {"model": str(model), "source": specs, "strict": strict}
+    ) as run:
         bad = BadFiles(run.out / "bad_files.jsonl", strict=strict)
-        sets = clip_sets(data, chosen, preprocessing(bundle), classes=bundle.labels, limits=Limits())
+        sets = clip_sets(
+            data, chosen, preprocessing(bundle), classes=bundle.labels, limits=Limits()
+        )
         load_all(sets.values(), bad, MEMORY)
         results = measure(bundle.model, sets, bundle.labels, run.out)
         results |= {"seconds": time.monotonic() - started, "stopped_by": None, "target": None}
-        results |= {"guard": None, "bad_files": len(bad), "model": str(bundle.path), "verb": "evaluate"}
+        results |= {
+            "guard": None,
+            "bad_files": len(bad),
+            "model": str(bundle.path),
+            "verb": "evaluate",
+        }
         run.results(results)
         results["report"] = str(write_report(run.out))
     return results
@@ -86,10 +95,7 @@ def measure(
 
 def accuracy(model: torch.nn.Module, sets: Mapping[Kind, ClipSet]) -> float:
     """Share of right answers over all items of all kinds."""
-    right = [
-        probabilities(model, one).argmax(axis=1) == one.labels
-        for one in sets.values()
-    ]
+    right = [probabilities(model, one).argmax(axis=1) == one.labels for one in sets.values()]
     return float(np.concatenate(right).mean())
 
 
@@ -120,7 +126,9 @@ def write_predictions(
         sure = found[kind].max(axis=1)
         wrong = np.flatnonzero(guess != items.labels)
         shown = wrong[np.argsort(-sure[wrong])][: SHOWN_WRONG // len(sets)]
-        pictures = {int(i): _thumbnail(out, kind, items, int(i), place) for place, i in enumerate(shown)}
+        pictures = {
+            int(i): _thumbnail(out, kind, items, int(i), place) for place, i in enumerate(shown)
+        }
         rows += [
             {
                 "key": items.key(i),

@@ -9,7 +9,12 @@ from torch.nn import functional as F
 
 @torch.no_grad()
 def knn_accuracy(
-    bank: Tensor, bank_labels: Tensor, query: Tensor, query_labels: Tensor, k: int = 20, temperature: float = 0.07
+    bank: Tensor,
+    bank_labels: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
+    k: int = 20,
+    temperature: float = 0.07,
 ) -> float:
     """Weighted k-NN on cosine similarity (Wu et al. 2018, section 3.4).  [M, D], [M], [N, D], [N] -> 0 to 1"""
     bank, query = F.normalize(bank.float(), dim=1), F.normalize(query.float(), dim=1)

@@ -62,7 +62,9 @@ class Backbone(nn.Module):
         self.config = config
         numbers = config.channels * config.tubelet * config.patch**2
         self.stem = Stem(config.stem, numbers, config.width)
-        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
+        self.class_token = (
+            nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
+        )
         self.learned = self._learned_positions()
         rates = torch.linspace(0, config.drop_path, config.depth).tolist()
         self.blocks = nn.ModuleList(

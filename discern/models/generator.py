@@ -35,7 +35,11 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig, backbone: BackboneConfig) -> None:
         super().__init__()
         self.config = config
-        self.tubelet, self.patch, self.channels = backbone.tubelet, backbone.patch, backbone.channels
+        self.tubelet, self.patch, self.channels = (
+            backbone.tubelet,
+            backbone.patch,
+            backbone.channels,
+        )
         self.embed = nn.Linear(backbone.width, config.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.noise_token = nn.Linear(config.noise, config.width)

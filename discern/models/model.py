@@ -33,7 +33,9 @@ class Model(nn.Module):
         self.backbone = Backbone(config.backbone)
         self.encoder = Backbone(config.backbone) if config.own_encoder else None
         self.discriminator = (
-            Discriminator(config.discriminator, self.painter_encoder) if config.discriminator else None
+            Discriminator(config.discriminator, self.painter_encoder)
+            if config.discriminator
+            else None
         )
         self.generator = Generator(config.generator, config.backbone) if config.generator else None
         self.classifier = Classifier(self.backbone, config.classes) if config.classes else None

@@ -58,7 +58,9 @@ def save_bundle(
     temporary = folder.parent / f"{TEMPORARY}{folder.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in named_tensors(model).items()}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in named_tensors(model).items()
+    }
     write_bytes(temporary / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": FORMAT}))
     write_json(
         temporary / CONFIG,
@@ -87,7 +89,9 @@ def find_bundle(path: Path | str) -> Path:
             return folder
     if not path.exists():
         raise UsageError(f"{path}: does not exist: name a run folder or its model folder")
-    raise UsageError(f"{path}: no model in it: name a run folder that has finished, or its model folder")
+    raise UsageError(
+        f"{path}: no model in it: name a run folder that has finished, or its model folder"
+    )
 
 
 def load_bundle(path: Path | str) -> Bundle:
@@ -107,7 +111,9 @@ def load_bundle(path: Path | str) -> Bundle:
     _fill(model, data[WEIGHTS], folder / WEIGHTS)
     model.eval().requires_grad_(False)
     labels = json.loads(data[LABELS])
-    if not isinstance(labels, list) or (model.config.classes and len(labels) != model.config.classes):
+    if not isinstance(labels, list) or (
+        model.config.classes and len(labels) != model.config.classes
+    ):
         raise IntegrityError(f"{folder / LABELS}: must list {model.config.classes} class names")
     return Bundle(
         model=model,

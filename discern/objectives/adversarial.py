@@ -35,7 +35,9 @@ def contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
     B = len(left)
     every = torch.cat([left, right])
     similar = every @ every.T / temperature  # [2 B, 2 B]
-    similar = similar.masked_fill(torch.eye(2 * B, dtype=torch.bool, device=left.device), float("-inf"))
+    similar = similar.masked_fill(
+        torch.eye(2 * B, dtype=torch.bool, device=left.device), float("-inf")
+    )
     return F.cross_entropy(similar, torch.cat([target + B, target]))
 
 

@@ -18,7 +18,12 @@ from discern.clip import Batch
 from discern.models.blocks import init_linear
 from discern.models.discriminator import Discriminator, Verdict
 from discern.models.generator import Generator
-from discern.objectives.adversarial import contrast, diversity, finite_difference_penalty, relativistic
+from discern.objectives.adversarial import (
+    contrast,
+    diversity,
+    finite_difference_penalty,
+    relativistic,
+)
 from discern.objectives.objective import Losses, Objective
 
 View = Callable[[Tensor, torch.Generator], Tensor]
@@ -54,7 +59,9 @@ class Gan(Objective):
         self.view, self.alike = view, alike  # `alike` augments real and fake before they are judged
         width = discriminator.backbone.config.width
         self.projector = nn.Sequential(
-            nn.Linear(width, 2 * config.projection), nn.GELU(), nn.Linear(2 * config.projection, config.projection)
+            nn.Linear(width, 2 * config.projection),
+            nn.GELU(),
+            nn.Linear(2 * config.projection, config.projection),
         ).apply(init_linear)
         self.register_buffer("adversary_scale", torch.ones(()))
         self.average = nn.ModuleList(
@@ -80,7 +87,7 @@ class Gan(Objective):
         total = self.adversary_scale * relativistic(_score(on_real), _score(on_fake))
         parts = {
             "d_loss": total.item(),
-            "d_accuracy": float(((_score(on_real) > _score(on_fake)).float().mean())),
+            "d_accuracy": float((_score(on_real) > _score(on_fake)).float().mean()),
             "diversity": diversity(fake, real),
         }
         if config.penalty > 0:
@@ -89,7 +96,9 @@ class Gan(Objective):
             penalty = finite_difference_penalty(
                 lambda clip: _score(self.discriminator(clip)), both, config.penalty_sigma, rng
             )
-            total = total + config.penalty * penalty  # gamma / 2 for each of R1 and R2, mean over both
+            total = (
+                total + config.penalty * penalty
+            )  # gamma / 2 for each of R1 and R2, mean over both
             parts["penalty"] = penalty.item()
         if config.view > 0:
             other = self.discriminator.backbone(self.view(batch.clip, rng)).pooled
@@ -129,7 +138,5 @@ def _split(verdict: Verdict) -> tuple[Verdict, Verdict]:
     patch, whole = verdict.patch.chunk(2), verdict.whole.chunk(2)
     tokens, pooled = verdict.features.tokens.chunk(2), verdict.features.pooled.chunk(2)
     kind = type(verdict.features)
-    first, second = (
-        Verdict(patch[i], whole[i], kind(tokens[i], pooled[i])) for i in range(2)
-    )
+    first, second = (Verdict(patch[i], whole[i], kind(tokens[i], pooled[i])) for i in range(2))
     return first, second

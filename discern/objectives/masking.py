@@ -18,7 +18,14 @@ class Mask(NamedTuple):
 
 
 def random_mask(
-    count: int, grid: Grid, ratio: float, rng: torch.Generator, *, block: int = 1, tube: bool = False, device: torch.device | str = "cpu"
+    count: int,
+    grid: Grid,
+    ratio: float,
+    rng: torch.Generator,
+    *,
+    block: int = 1,
+    tube: bool = False,
+    device: torch.device | str = "cpu",
 ) -> Mask:
     """Hide `ratio` of the tokens of each item, in squares of `block` tokens, the same in all frames for a tube mask.
 
@@ -43,5 +50,3 @@ def random_mask(
         hidden = order[:, :, seen_per_step:].reshape(count, -1)
         return Mask(keep, hidden)
     return Mask(order[:, :seen], order[:, seen:])
-
-

@@ -26,7 +26,9 @@ from discern.recipes.train import train
 from discern.report.page import write_report
 from discern.train.run import RunConfig
 
-PRETRAIN_SHARE = 3.0  # minutes of pre-training for each minute of tuning, where there is no model to start from
+PRETRAIN_SHARE = (
+    3.0  # minutes of pre-training for each minute of tuning, where there is no model to start from
+)
 DEFAULT_MINUTES = 5.0
 MAX_BASELINE_ITEMS = 5000  # kernel machines grow with the square
 
@@ -61,11 +63,23 @@ def compare(
         if base is None:
             base = run.out / "pretrained"
             _finished(base) or pretrain(
-                specs, base, size=size, minutes=PRETRAIN_SHARE * minutes, seed=seed, overrides=overrides
+                specs,
+                base,
+                size=size,
+                minutes=PRETRAIN_SHARE * minutes,
+                seed=seed,
+                overrides=overrides,
             )
         found = {
             str(count): compare_at(
-                specs, run.out, count, minutes=minutes, base=base, size=size, seed=seed, overrides=overrides
+                specs,
+                run.out,
+                count,
+                minutes=minutes,
+                base=base,
+                size=size,
+                seed=seed,
+                overrides=overrides,
             )
             for count in counts
         }
@@ -181,7 +195,9 @@ def _source_of(folder: Path) -> list[str]:
 def _shape_of(out: Path, count: int | str) -> list[str]:
     """Overrides that give the scratch run the encoder and the input of the pre-trained one."""
     config = settings_of(out / f"pretrained-{count}")
-    shape = [f"backbone.{name}={getattr(config.backbone, name)}" for name in ("width", "depth", "heads")]
+    shape = [
+        f"backbone.{name}={getattr(config.backbone, name)}" for name in ("width", "depth", "heads")
+    ]
     shape.append(f"backbone.patch={config.backbone.patch}")
     preprocess = config.data.preprocess
     names = ("height", "width", "frames", "stored_frames", "fit")

@@ -35,8 +35,17 @@ SETTINGS = [
     "backbone.patch=8",
     "data.preprocess.stored_frames=12",
 ]
-PRETRAIN_SETTINGS = ["data.loader.clip_share=0.5", "masked_gan.adversary_start=0.2", "masked_gan.noise_share=0.5"]
-TUNE_SETTINGS = ["strong.rotate=10", "strong.scale=[0.7,1.0]", "data.val=0.25", "data.loader.batch_size=64"]
+PRETRAIN_SETTINGS = [
+    "data.loader.clip_share=0.5",
+    "masked_gan.adversary_start=0.2",
+    "masked_gan.noise_share=0.5",
+]
+TUNE_SETTINGS = [
+    "strong.rotate=10",
+    "strong.scale=[0.7,1.0]",
+    "data.val=0.25",
+    "data.loader.batch_size=64",
+]
 
 
 def run(out: Path | str, minutes: float | None = None) -> dict[str, Any]:
@@ -69,7 +78,9 @@ def run(out: Path | str, minutes: float | None = None) -> dict[str, Any]:
         tuned = run.out / f"pretrained-{LABELS}"
         _show(run.out, tuned, base, data)
         tuning = finished(tuned) or {}
-        results |= {name: tuning.get(name) for name in ("stopped_by", "target", "validation_accuracy")}
+        results |= {
+            name: tuning.get(name) for name in ("stopped_by", "target", "validation_accuracy")
+        }
         results |= {"verb": "demo", "labels_per_class": LABELS, "model": str(tuned / "model")}
         results["seconds"] = time.monotonic() - started
         run.results(results)

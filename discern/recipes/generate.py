@@ -37,7 +37,9 @@ def generate(
         raise UsageError(f"--count {count}: at most {COUNT_MOST} at a time")
     suffix = out.suffix.lower()
     if suffix not in (*IMAGES, *CLIPS, *RECORDS, ""):
-        raise UsageError(f"--out {out}: write a .png, .jpg, .webp, .mp4, .gif, .tfrecord or a folder")
+        raise UsageError(
+            f"--out {out}: write a .png, .jpg, .webp, .mp4, .gif, .tfrecord or a folder"
+        )
     preprocess = preprocessing(bundle)
     frames = preprocess.frames if suffix in CLIPS else 1
     shape = (frames, preprocess.height, preprocess.width)

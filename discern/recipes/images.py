@@ -45,7 +45,11 @@ def mae() -> RunConfig:
 def view() -> RunConfig:
     """View consistency alone, half of the tokens dropped: the control without reconstruction and adversary."""
     weights = replace(
-        MaskedGanConfig(), reconstruction=0.0, patch_adversary=0.0, global_adversary=0.0, time_fakes=0.0
+        MaskedGanConfig(),
+        reconstruction=0.0,
+        patch_adversary=0.0,
+        global_adversary=0.0,
+        time_fakes=0.0,
     )
     return replace(masked_gan(), masked_gan=weights)
 

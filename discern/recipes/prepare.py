@@ -132,7 +132,9 @@ def _with_few_labels(
             chosen = set(rng.permutation(len(members))[:count].tolist())
             val += [index for place, index in enumerate(members) if place in chosen]
         kept = sorted(set(kept) - set(val))
-    return replace(splits, train=sorted(kept), val=sorted(val), unlabelled=sorted([*splits.unlabelled, *rest]))
+    return replace(
+        splits, train=sorted(kept), val=sorted(val), unlabelled=sorted([*splits.unlabelled, *rest])
+    )
 
 
 def _sizes(source: Source) -> list[tuple[int, int]]:

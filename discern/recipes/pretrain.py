@@ -43,7 +43,14 @@ from discern.train.run import (
     train_objective,
 )
 
-MAY_CHANGE = ("threads", "device", "precision", "loop.log_seconds", "loop.evaluations", "loop.saves")
+MAY_CHANGE = (
+    "threads",
+    "device",
+    "precision",
+    "loop.log_seconds",
+    "loop.evaluations",
+    "loop.saves",
+)
 
 
 def pretrain(
@@ -105,7 +112,12 @@ def _pretrain(run: Run, source: Any, config: RunConfig, start: Any, strict: bool
     if signal is not None and outcome.stopped_by == "signal":
         return interrupted(run, signal)
     model = pretrained_model(objective.cpu())
-    made = {"verb": "pretrain", "source": source.spec, "versions": versions(), "step": outcome.state.step}
+    made = {
+        "verb": "pretrain",
+        "source": source.spec,
+        "versions": versions(),
+        "step": outcome.state.step,
+    }
     items = sum(map(len, sets.values()))
     made |= {"minutes": outcome.state.seconds / 60, "seed": config.seed, "items": items}
     save_bundle(

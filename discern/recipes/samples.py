@@ -40,7 +40,9 @@ def draw(
 
 
 @torch.inference_mode()
-def paint(model: Model, frames: np.ndarray, mask: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def paint(
+    model: Model, frames: np.ndarray, mask: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Hide `mask` of the patches and paint them anew.
 
     uint8 [B, T, H, W, 3] -> what the encoder saw, and the clip with the hidden patches painted; both uint8 alike

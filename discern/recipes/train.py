@@ -123,13 +123,17 @@ def _train(
     if not sets:
         raise DataError(f"{source.spec}: no labelled item is left to train on")
     if config.loop.target_accuracy is not None and not val:
-        raise DataError(f"{source.spec}: too few labels for a validation split, which a target needs")
+        raise DataError(
+            f"{source.spec}: too few labels for a validation split, which a target needs"
+        )
     base = None if start is None else start.model
     objective = build_objective(config, base, len(parts.classes))
     average = objective.averages[0][1]
     evaluate = (lambda: {"accuracy": accuracy(average, val)}) if val else None
     with progress_bar("tuning") as bar:
-        outcome, signal = train_objective(objective, sets, config, run, evaluate=evaluate, report=bar)
+        outcome, signal = train_objective(
+            objective, sets, config, run, evaluate=evaluate, report=bar
+        )
     if signal is not None and outcome.stopped_by == "signal":
         return interrupted(run, signal)
     model = tuned_model(objective.cpu(), base)
@@ -183,5 +187,3 @@ def _results(
 def _short(results: dict[str, Any]) -> dict[str, Any]:
     names = ("accuracy", "accuracy_interval", "stopped_by", "target", "steps", "labels_used")
     return {name: results.get(name) for name in names}
-
-

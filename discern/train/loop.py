@@ -77,7 +77,9 @@ class Batches(Protocol):
     def batches(self, start: Position) -> Iterator[tuple[Position, Batch]]: ...
 
 
-Evaluate = Callable[[], dict[str, float]]  # named results; "accuracy" is what target and patience look at
+Evaluate = Callable[
+    [], dict[str, float]
+]  # named results; "accuracy" is what target and patience look at
 
 
 def fit(
@@ -219,13 +221,13 @@ def _judge(
     return None
 
 
-def _tensors(
-    objective: Objective, optimizers: dict[str, torch.optim.AdamW]
-) -> dict[str, Tensor]:
+def _tensors(objective: Objective, optimizers: dict[str, torch.optim.AdamW]) -> dict[str, Tensor]:
     tensors = {f"objective/{name}": value for name, value in named_tensors(objective).items()}
     for phase, optimizer in optimizers.items():
         for number, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{phase}/{number}/{key}": value for key, value in moments.items()}
+            tensors |= {
+                f"optimizer/{phase}/{number}/{key}": value for key, value in moments.items()
+            }
     return tensors
 
 

@@ -30,7 +30,9 @@ def build_optimizer(player: nn.Module, config: OptimConfig) -> torch.optim.AdamW
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in player.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and not name.endswith(("mask_token", "class_token", "learned"))
+            decays = parameter.ndim > 1 and not name.endswith(
+                ("mask_token", "class_token", "learned")
+            )
             groups.setdefault((depth_of.get(parameter, 0), decays), []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -47,7 +49,9 @@ def build_optimizer(player: nn.Module, config: OptimConfig) -> torch.optim.AdamW
     )
 
 
-def set_rate(optimizer: torch.optim.Optimizer, config: OptimConfig, progress: float, scale: float = 1.0) -> float:
+def set_rate(
+    optimizer: torch.optim.Optimizer, config: OptimConfig, progress: float, scale: float = 1.0
+) -> float:
     """Set the learning rates for a moment of the training; returns the peak group's rate."""
     if progress < config.warmup:
         factor = progress / config.warmup

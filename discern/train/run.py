@@ -142,7 +142,10 @@ def tuned_model(objective: Objective, base: Model | None) -> Model:
     model.classifier.load_state_dict(classifier.state_dict())
     if base is not None and model.encoder is not None:
         model.encoder.load_state_dict(base.painter_encoder.state_dict())
-        for mine, theirs in ((model.discriminator, base.discriminator), (model.generator, base.generator)):
+        for mine, theirs in (
+            (model.discriminator, base.discriminator),
+            (model.generator, base.generator),
+        ):
             if mine is not None and theirs is not None:
                 mine.load_state_dict(theirs.state_dict())
     return model.eval()
@@ -197,7 +200,9 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def budgeted(loop: LoopConfig, minutes: float | None, steps: int | None, default: float) -> LoopConfig:
+def budgeted(
+    loop: LoopConfig, minutes: float | None, steps: int | None, default: float
+) -> LoopConfig:
     """The budget that the user gave; `default` minutes when none."""
     if minutes is None and steps is None and loop.minutes is None and loop.steps is None:
         return replace(loop, minutes=default)

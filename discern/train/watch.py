@@ -39,7 +39,9 @@ class Watch:
             self.skipped = 0
             return True
         self.skipped += 1
-        self._pending.append(f"loss or gradient is not finite: step skipped ({self.skipped} in a row)")
+        self._pending.append(
+            f"loss or gradient is not finite: step skipped ({self.skipped} in a row)"
+        )
         if self.skipped >= SKIPS_BEFORE_ROLL_BACK:
             self.skipped = 0
             self.roll_backs += 1
@@ -53,7 +55,9 @@ class Watch:
         """The loop has put the last checkpoint back."""
         self.must_roll_back = False
         self.rate_scale /= 2
-        self._pending.append(f"rolled back to the last checkpoint; rate scaled by {self.rate_scale}")
+        self._pending.append(
+            f"rolled back to the last checkpoint; rate scaled by {self.rate_scale}"
+        )
 
     def look(self, objective: Objective, parts: dict[str, float]) -> list[str]:
         """Read the signs of health after a step; act on those that last.  Returns what to write down."""
