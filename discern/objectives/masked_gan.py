@@ -48,7 +48,9 @@ class MaskedGanConfig:
     reconstruction_share: float = 0.5  # of the batch is decoded
     view: float = 1.0
     temperature: float = 0.2
-    teacher: bool = False  # an EMA encoder gives the targets (MoCo v3) instead of the other view (SimCLR)
+    teacher: bool = (
+        False  # an EMA encoder gives the targets (MoCo v3) instead of the other view (SimCLR)
+    )
     projection: int = 128
     patch_adversary: float = 0.2
     global_adversary: float = 0.2
@@ -88,7 +90,8 @@ class MaskedGan(Objective):
         # eased by the watch when the adversary wins or loses outright
         self.register_buffer("adversary_scale", torch.ones(()))
         self.average = nn.ModuleList(
-            copy.deepcopy(one).requires_grad_(False) for one in (discriminator, generator, self.projector)
+            copy.deepcopy(one).requires_grad_(False)
+            for one in (discriminator, generator, self.projector)
         )
         self.averages = list(
             zip((discriminator, generator, self.projector), self.average, strict=True)
@@ -100,7 +103,11 @@ class MaskedGan(Objective):
         assert phase == "both", phase
         config, parts, total = self.config, {}, torch.zeros((), device=batch.clip.device)
         twice = config.view > 0
-        clips = [self.view(batch.clip, rng) for _ in range(2)] if twice else [self.masked(batch.clip, rng)]
+        clips = (
+            [self.view(batch.clip, rng) for _ in range(2)]
+            if twice
+            else [self.masked(batch.clip, rng)]
+        )
         seen = torch.cat(clips)  # [V, C, T, H, W], V = B or 2 B
         mask = self._mask(seen, rng)
         features = self.discriminator.backbone(seen, mask.keep)
@@ -127,7 +134,9 @@ class MaskedGan(Objective):
         ratio = config.clip_mask_ratio if is_clip else config.mask_ratio
         block = 2 if torch.rand((), generator=rng, device=rng.device) < config.block_chance else 1
         grid = self.discriminator.backbone.grid(clip)
-        return random_mask(len(clip), grid, ratio, rng, block=block, tube=is_clip, device=clip.device)
+        return random_mask(
+            len(clip), grid, ratio, rng, block=block, tube=is_clip, device=clip.device
+        )
 
     def _view_loss(self, features: Features, clips: list[Tensor]) -> Tensor:
         """Two views of an item shall look alike, and unlike those of others."""
@@ -173,19 +182,27 @@ class MaskedGan(Objective):
         sigma = config.adversary_noise * (1 - progress)
         noise = torch.randn(composite.shape, generator=rng, device=rng.device).to(composite.device)
         grid = self.discriminator.backbone.grid(real)
-        keep = random_mask(count, grid, 1 - config.adversary_keep, rng, tube=grid[0] > 1, device=real.device).keep
+        keep = random_mask(
+            count, grid, 1 - config.adversary_keep, rng, tube=grid[0] > 1, device=real.device
+        ).keep
         verdict = self.discriminator(composite + sigma * noise, keep)
         is_real = ~is_fake.gather(1, keep)  # [B, M]
 
-        whole_real = self.discriminator.global_head(
-            pooled.detach() if self.discriminator.config.detach_global else pooled
-        ).squeeze(-1).float()
+        whole_real = (
+            self.discriminator.global_head(
+                pooled.detach() if self.discriminator.config.detach_global else pooled
+            )
+            .squeeze(-1)
+            .float()
+        )
         patch = F.binary_cross_entropy_with_logits(verdict.patch, is_real.float())
         whole = relativistic(whole_real, verdict.whole)
         loss = config.patch_adversary * patch + config.global_adversary * whole
         if config.penalty > 0:
             some = max(1, round(count * config.penalty_share))
-            loss = loss + config.penalty / 2 * self._penalty(composite[:some].detach(), keep[:some], rng)
+            loss = loss + config.penalty / 2 * self._penalty(
+                composite[:some].detach(), keep[:some], rng
+            )
 
         fooled = config.patch_adversary * F.softplus(-verdict.patch[~is_real]).mean()
         fooled = fooled + config.global_adversary * relativistic(verdict.whole, whole_real.detach())
