@@ -40,7 +40,11 @@ class Parts:
 
 def shaped_for(config: RunConfig, source: Source) -> RunConfig:
     """The canvas and patch that fit a source: its median size and aspect, at most 64 pixels, 8 patches long."""
-    sizes = np.array(_sizes(source))
+    return shaped(config, np.array(_sizes(source)))
+
+
+def shaped(config: RunConfig, sizes: np.ndarray) -> RunConfig:
+    """The canvas and patch that fit frames of these heights and widths [n, 2]."""
     height, width = np.median(sizes, axis=0)
     longer = min(LONGEST, max(height, width))
     patch = max(2, round(longer / PATCHES))

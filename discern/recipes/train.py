@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def train(
     data = open_checked(specs)
     require_classes(data)
     start = None if base is None else load_bundle(base)
-    config = _configured(data, start, size, seed, batch, rate, overrides)
+    config = configured(
+        partial(shaped_for, source=data), start, size=size, seed=seed, batch=batch, rate=rate, overrides=overrides
+    )
     loop = replace(config.loop, target_accuracy=target_accuracy, patience=patience)
     config = replace(config, loop=budgeted(loop, minutes, steps, images.TRAIN_MINUTES))
     settings = {"source": specs, "base": None if base is None else str(base), "labels": labels}
@@ -73,20 +76,22 @@ def train(
         return _train(run, data, parts, config, start, strict)
 
 
-def _configured(
-    source: Source,
+def configured(
+    shape: Callable[[RunConfig], RunConfig],
     start: Bundle | None,
+    *,
     size: str | None,
     seed: int,
     batch: int | None,
     rate: float | None,
     overrides: Sequence[str],
 ) -> RunConfig:
+    """The settings of a tuning; `shape` gives canvas and patch where there is no model to start from."""
     config = replace(images.supervised(), seed=seed)
     loader = replace(config.data.loader, batch_size=batch or images.TRAIN_BATCH)
     config = replace(config, data=replace(config.data, loader=loader))
     if start is None:
-        config = shaped_for(images.sized(config, size), source)
+        config = shape(images.sized(config, size))
     else:
         preprocess = configuration.from_dict(type(config.data.preprocess), start.preprocess)
         config = replace(
