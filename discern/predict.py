@@ -26,7 +26,10 @@ BATCH = 256  # images at a time
 
 
 def load(path: Path | str) -> Bundle:
-    """Read and verify a model: a run folder or its `model` folder.  Raises UsageError, IntegrityError."""
+    """Read and verify a model: a run folder or its `model` folder.
+
+    Raises UsageError, IntegrityError.
+    """
     return load_bundle(path)
 
 
@@ -70,7 +73,7 @@ def predict_files(
     top: int = 1,
     limits: Limits | None = None,
 ) -> list[dict[str, Any]]:
-    """Name what is in files: one entry each, with `top` classes, or `error` for one that cannot be read."""
+    """Name what is in files: one entry each, with `top` classes, or `error` if it is unreadable."""
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     require_classifier(bundle)
     return [_predict_file(bundle, Path(file), top, limits or Limits()) for file in files]

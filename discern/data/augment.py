@@ -1,7 +1,10 @@
-"""Batched, differentiable augmentation: one geometric and one colour transform per item, the same for all its frames.
+"""Batched, differentiable augmentation: one transform of geometry and one of colour per item.
 
-[B, C, T, H, W] uint8 in [0, 255] or float in [-1, 1] -> float [B, C, T, H, W] in [-1, 1].  One `grid_sample` and one
-3 x 3 colour matrix per item cost a few per cent of a training step, where per-image pipelines cost more than the step.
+All frames of an item get the same.
+
+[B, C, T, H, W] uint8 in [0, 255] or float in [-1, 1] -> float [B, C, T, H, W] in [-1, 1].  One
+`grid_sample` and one 3 x 3 colour matrix per item cost a few per cent of a training step, where
+per-image pipelines cost more than the step.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ class AugmentConfig:
 
 
 PLAIN = AugmentConfig(flip=0.0)
-# the recipes of MAE, SimCLR (no blur: frames are small) and RandAugment (2 operations, magnitude 9), for small frames
+# the recipes of MAE, SimCLR (no blur) and RandAugment (2 operations, magnitude 9), made for
+# small frames
 MASKED = AugmentConfig(scale=(0.6, 1.0))
 VIEW = AugmentConfig(
     scale=(0.3, 1.0),
@@ -155,7 +159,7 @@ def _mirror(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
 
 
 def _recolour(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
-    """Brightness, contrast, saturation, hue and grey are all linear: one 3 x 3 matrix and one offset per item."""
+    """Brightness, contrast, saturation, hue and grey in one: a 3 x 3 matrix and an offset."""
     if x.shape[1] == 3 and (
         config.brightness or config.contrast or config.saturation or config.hue or config.grey
     ):

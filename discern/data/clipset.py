@@ -1,6 +1,7 @@
-"""Items of one kind, prepared for a model: a `Source` and indices in, uint8 arrays [n, S, h, w, 3] out.
+"""Items of one kind, prepared for a model: a `Source` and indices in, uint8 [n, S, h, w, 3] out.
 
-Everything is decoded once and kept in memory when it fits; else items are decoded when they are asked for.
+Everything is decoded once and kept in memory when it fits; else items are decoded when they are
+asked for.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ class ClipSet:
             except BadItem:
                 continue
         raise DataError(
-            f"ten items in a row cannot be read, from {self.key(position)} on: is the data still there?"
+            f"ten items in a row cannot be read, from {self.key(position)} on: "
+            "is the data still there?"
         )
 
 
@@ -136,7 +138,10 @@ def clip_sets(
     unlabelled: Iterable[int] = (),
     limits: Limits | None = None,
 ) -> dict[Kind, ClipSet]:
-    """One set per kind that occurs.  Items in `unlabelled` get label -1 whatever the source says."""
+    """One set per kind that occurs.
+
+    Items in `unlabelled` get label -1 whatever the source says.
+    """
     number = {name: i for i, name in enumerate(classes)}
     labelled = {int(i): _class_of(source, int(i), number) for i in indices}
     chosen = {**labelled, **{int(i): UNLABELLED for i in unlabelled}}
@@ -152,7 +157,7 @@ def clip_sets(
 def load_all(
     sets: Iterable[ClipSet], bad: BadFiles, memory_bytes: int, progress: Progress | None = None
 ) -> None:
-    """Decode the sets into memory when they all fit into `memory_bytes`; then stop if too many were bad."""
+    """Decode the sets into memory if they fit `memory_bytes`; then stop if too many were bad."""
     sets = list(sets)
     if sum(one.bytes for one in sets) > memory_bytes:
         return
@@ -168,6 +173,7 @@ def _class_of(source: Source, index: int, number: Mapping[str, int]) -> int:
         return UNLABELLED
     if len(item.labels) > 1:
         raise DataError(
-            f"{item.key} has {len(item.labels)} labels; training takes one label per item: keep one of them"
+            f"{item.key} has {len(item.labels)} labels; training takes one label per item: "
+            "keep one of them"
         )
     return number[item.labels[0]]

@@ -1,10 +1,13 @@
-"""Batches in a seeded order whose position is (epoch, index), so that a resumed run sees the very same batches."""
+"""Sets in, batches in a seeded order out.
+
+A position is (epoch, index), so that a resumed run sees the very same batches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +35,10 @@ class Position(NamedTuple):
     """The batch that comes next."""
 
     epoch: int = 0
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+START = Position()
 
 
 class _Request(NamedTuple):
@@ -59,13 +65,16 @@ class Loader:
         clip_batch = config.clip_batch_size or max(8, config.batch_size // clip_tokens_per_image)
         self.batch_size = {Kind.IMAGE: config.batch_size, Kind.CLIP: clip_batch}
 
-    def batches(self, start: Position = Position()) -> Iterator[tuple[Position, Batch]]:
-        """(position after it, batch) from `start` on, for ever.  Frames are uint8 [B, 3, T, h, w]."""
+    def batches(self, start: Position = START) -> Iterator[tuple[Position, Batch]]:
+        """(position after it, batch) from `start` on, for ever.
+
+        Frames are uint8 [B, 3, T, h, w].
+        """
         epoch, index = start
         while True:
             plan = self.plan(epoch)
-            loader = DataLoader(
-                _Fetch(self.sets),
+            loader: DataLoader[Batch] = DataLoader(
+                _Fetch(self.sets),  # type: ignore[arg-type]
                 batch_sampler=[[request] for request in plan[index:]],  # type: ignore[arg-type]
                 collate_fn=_same,
                 num_workers=0 if self._in_memory() else self.config.workers,
@@ -77,7 +86,7 @@ class Loader:
             epoch, index = epoch + 1, 0
 
     def plan(self, epoch: int) -> list[_Request]:
-        """The batches of one epoch: each kind shuffled, cut into batches, and the batches shuffled together."""
+        """The batches of one epoch: each kind shuffled and cut, then all shuffled together."""
         per_kind = {kind: self._natural_batches(kind) for kind in self.sets}
         if len(per_kind) == 2:
             share = self.config.clip_share
@@ -90,8 +99,8 @@ class Loader:
         ]
         order = np.random.default_rng([self.seed, epoch, 7]).permutation(len(batches))
         return [
-            _Request(*batches[slot], seed=(self.seed, epoch, number))
-            for number, slot in enumerate(order)
+            _Request(kind, positions, seed=(self.seed, epoch, number))
+            for number, (kind, positions) in enumerate(batches[slot] for slot in order)
         ]
 
     def _natural_batches(self, kind: Kind) -> int:
@@ -156,5 +165,5 @@ def _random_frames(frames: np.ndarray, wanted: int, rng: np.random.Generator) ->
     return frames[np.arange(B)[:, None], chosen]
 
 
-def _same(batch: Batch) -> Batch:
+def _same(batch: Any) -> Batch:
     return batch

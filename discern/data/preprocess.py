@@ -1,4 +1,7 @@
-"""A decoded clip to the model's canvas: uint8 [T, H, W, 3] of any size -> uint8 [S, h, w, 3] of the size asked for."""
+"""A decoded clip to the model's canvas.
+
+uint8 [T, H, W, 3] of any size -> uint8 [S, h, w, 3] of the size asked for
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,29 @@ GREY = 128  # what surrounds a letterboxed frame
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
-    """How items become model input; stored in the bundle, so that every user of a model does the same."""
+    """How items become model input; stored in the bundle, so that all its users do the same."""
 
     height: int = 32
     width: int = 32
     frames: int = 8  # of a clip, as the model sees it
     stored_frames: int = 16  # of a clip in memory, from which training draws `frames`
-    # letterbox keeps everything and the aspect; crop cuts the longer side; stretch ignores the aspect
+    # letterbox keeps all and the aspect; crop cuts the longer side; stretch ignores the aspect
     fit: Literal["letterbox", "crop", "stretch"] = "letterbox"
 
     @property
     def decode_side(self) -> int | None:
-        """Longer side that a decoder may scale down to; a crop needs the shorter one, which it cannot know."""
+        """Longer side that a decoder may scale down to.
+
+        A crop needs the shorter one, which it cannot know.
+        """
         return None if self.fit == "crop" else max(self.height, self.width)
 
 
 def prepare(clip: Clip, config: PreprocessConfig, kind: Kind | None = None) -> np.ndarray:
     """Fit every frame into the canvas; a clip is cut to `stored_frames` evenly spaced ones.
 
-    `kind` overrules the clip's own: a file's name may have promised another one.  -> uint8 [S, h, w, 3]
+    `kind` overrules the clip's own: a file's name may have promised another one.
+    -> uint8 [S, h, w, 3]
     """
     frames = clip.frames
     if (kind or clip.kind) is Kind.IMAGE:
@@ -44,7 +51,7 @@ def prepare(clip: Clip, config: PreprocessConfig, kind: Kind | None = None) -> n
 
 
 def even_frames(available: int, wanted: int) -> np.ndarray:
-    """Indices of `wanted` frames, evenly spread over `available`; frames repeat when there are too few."""
+    """Indices of `wanted` frames, evenly spread; they repeat when too few are `available`."""
     return ((np.arange(wanted) + 0.5) * available / wanted).astype(np.int64).clip(0, available - 1)
 
 

@@ -1,4 +1,7 @@
-"""Measure a model on labelled data: a bundle and a source in, results.json, predictions.jsonl and a report out."""
+"""Measure a model on labelled data.
+
+A bundle and a source in; results.json, predictions.jsonl and a report out.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model on the test part of a source, or on all of it when it has no parts.
 
-    Writes results.json, predictions.jsonl, report.html into `out`.  Raises UsageError, DataError, IntegrityError.
+    Writes results.json, predictions.jsonl, report.html into `out`.  Raises UsageError, DataError,
+    IntegrityError.
     """
     started = time.monotonic()
     bundle = load(model)
@@ -75,7 +79,7 @@ def evaluate(
 def measure(
     model: Model, sets: Mapping[Kind, ClipSet], classes: Sequence[str], out: Path | None = None
 ) -> dict[str, Any]:
-    """Metrics over all items, a block per kind where there are both, and the predictions written to `out`."""
+    """Metrics over all items, a block per kind where there are both; predictions go to `out`."""
     found = {kind: probabilities(model, one) for kind, one in sets.items()}
     labels = np.concatenate([one.labels for one in sets.values()])
     if not len(labels):

@@ -1,4 +1,7 @@
-"""How good are features without tuning: k nearest neighbours.  features [N, D], labels [N] -> accuracy"""
+"""How good are features without tuning: k nearest neighbours.
+
+features [N, D], labels [N] -> accuracy
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Weighted k-NN on cosine similarity (Wu et al. 2018, section 3.4).  [M, D], [M], [N, D], [N] -> 0 to 1"""
+    """Weighted k-NN on cosine similarity (Wu et al. 2018, section 3.4).
+
+    [M, D], [M], [N, D], [N] -> 0 to 1
+    """
     bank, query = F.normalize(bank.float(), dim=1), F.normalize(query.float(), dim=1)
     k = min(k, len(bank))
     classes = int(max(bank_labels.max(), query_labels.max())) + 1

@@ -1,4 +1,7 @@
-"""The one encoder for images and clips.  clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D])"""
+"""The one encoder for images and clips.
+
+clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D])
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class Features(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A pre-norm Vision Transformer over tubelets (ViT, Dosovitskiy et al. 2021; tubelets, Arnab et al. 2021)."""
+    """A pre-norm Vision Transformer (Dosovitskiy et al. 2021) over tubelets (Arnab et al. 2021)."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -88,7 +91,10 @@ class Backbone(nn.Module):
                 nn.init.trunc_normal_(drawn, std=0.02)
 
     def grid(self, clip: Tensor) -> tuple[int, int, int]:
-        """The token grid (t, h, w) of a clip.  Raises ConfigError when the frame is not a whole number of patches."""
+        """The token grid (t, h, w) of a clip.
+
+        Raises ConfigError when the frame is not a whole number of patches.
+        """
         height, width = clip.shape[-2:]
         if height % self.config.patch or width % self.config.patch:
             raise ConfigError(

@@ -11,7 +11,7 @@ PLAIN_TOKENS = 256  # up to here plain attention is the faster one on a CPU
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; qk-norm (Dehghani et al. 2023) keeps its logits bounded under an adversary."""
+    """Multi-head self-attention.  qk-norm (Dehghani et al. 2023) bounds its logits."""
 
     def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
         super().__init__()
@@ -33,8 +33,9 @@ class Attention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k' / sqrt(d)) v.  [B, heads, N, d] three times -> [B, heads, N, d]
 
-    On a CPU the fused kernel's backward pass is several times slower than three matrix products for the short
-    sequences of small frames (`benchmarks/attention.py`), so there the products are written out.
+    On a CPU the fused kernel's backward pass is several times slower than three matrix products for
+    the short sequences of small frames (`benchmarks/attention.py`), so there the products are
+    written out.
     """
     if q.device.type != "cpu" or q.shape[-2] > PLAIN_TOKENS:
         return F.scaled_dot_product_attention(q, k, v)
@@ -69,7 +70,8 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """Attention, then MLP, each on a normalised copy of the residual stream.
 
-    `modulation` [B, 1, 2 * D] scales and shifts both normalised copies (self-modulation, ViTGAN section 3.3).
+    `modulation` [B, 1, 2 * D] scales and shifts both normalised copies (self-modulation,
+    ViTGAN section 3.3).
     """
 
     def __init__(
@@ -105,7 +107,8 @@ class Block(nn.Module):
 def stream(x: Tensor) -> Tensor:
     """The residual stream in the precision of the matrix products around it.
 
-    Under autocast a 32-bit stream would be cast again for every product, which on a CPU costs as much as the products.
+    Under autocast a 32-bit stream would be cast again for every product, which on a CPU costs as
+    much as the products.
     """
     if not torch.is_autocast_enabled(x.device.type):
         return x
@@ -122,7 +125,8 @@ def _modulate(x: Tensor, modulation: Tensor | None) -> Tensor:
 def init_linear(module: nn.Module) -> None:
     """Xavier weights (as MAE) and zero biases, for `module.apply`.
 
-    The usual deviation of 0.02 belongs to width 768; narrow encoders learn several times slower from it.
+    The usual deviation of 0.02 belongs to width 768; narrow encoders learn several times slower
+    from it.
     """
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)

@@ -1,4 +1,7 @@
-"""The classifier: clip [B, C, T, H, W] -> logits [B, K], a linear head on the encoder's pooled features."""
+"""The classifier: a linear head on the encoder's pooled features.
+
+clip [B, C, T, H, W] -> logits [B, K]
+"""
 
 from __future__ import annotations
 

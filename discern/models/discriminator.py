@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """A backbone with a linear head per patch (ELECTRA, GAN-MAE) and a two-layer head on the pooled features."""
+    """A backbone, a linear head per patch (ELECTRA, GAN-MAE) and a two-layer one on the whole."""
 
     def __init__(self, config: DiscriminatorConfig, backbone: Backbone) -> None:
         super().__init__()

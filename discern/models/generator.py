@@ -27,9 +27,10 @@ class GeneratorConfig:
 
 
 class Generator(nn.Module):
-    """MAE's decoder (He et al. 2022) with a noise vector that modulates every block (ViTGAN, Lee et al. 2022).
+    """MAE's decoder (He et al. 2022), each block modulated by noise (ViTGAN, Lee et al. 2022).
 
-    With visible tokens it paints the hidden patches in; without them it draws the whole clip from noise.
+    With visible tokens it paints the hidden patches in; without them it draws the whole clip from
+    noise.
     """
 
     def __init__(self, config: GeneratorConfig, backbone: BackboneConfig) -> None:

@@ -1,4 +1,4 @@
-"""Everything that a bundle holds as one plain module: encoder, discriminator, generator, classifier."""
+"""All that a bundle holds as one plain module: encoder, discriminator, generator, classifier."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class ModelConfig:
     discriminator: DiscriminatorConfig | None = None
     generator: GeneratorConfig | None = None
     classes: int = 0
-    # tuning moves the backbone away from what generator and discriminator were trained with: they keep a copy
+    # tuning moves the backbone away from what generator and discriminator were trained with: they
+    # keep a copy
     own_encoder: bool = False
 
 

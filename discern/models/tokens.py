@@ -1,6 +1,7 @@
-"""Clips to patch tokens and back: tubelets, stems that do not leak between patches, positions for any grid.
+"""Clips to patch tokens and back: tubelets, stems that do not leak, positions for any grid.
 
-B batch  C channels  T frames  H, W pixels  N tokens  D width;  a patch holds P = C * t * p * p numbers.
+B batch  C channels  T frames  H, W pixels  N tokens  D width
+A patch holds P = C * t * p * p numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Grid = tuple[int, int, int]  # tokens in t, h, w
 
 
 def fill_tubelets(clip: Tensor, tubelet: int) -> Tensor:
-    """Repeat the last frame until T is a multiple of `tubelet`; an image becomes a still clip (OmniMAE).
+    """Repeat the last frame until `tubelet` divides T; an image becomes a still clip (OmniMAE).
 
     [B, C, T, H, W] -> [B, C, T', H, W]
     """
@@ -55,7 +56,10 @@ def take_tokens(tokens: Tensor, keep: Tensor) -> Tensor:
 
 
 def positions(grid: Grid, width: int, device: torch.device | str = "cpu") -> Tensor:
-    """Separable sine-cosine positions: a quarter of the width for t, the rest shared by h and w.  -> [N, D]"""
+    """Separable sine-cosine positions: a quarter of the width for t, the rest shared by h and w.
+
+    -> [N, D]
+    """
     return _positions(grid, width).to(device)
 
 
@@ -80,9 +84,12 @@ def _sincos(position: Tensor, width: int) -> Tensor:
 
 
 class Stem(nn.Module):
-    """One patch in, one token out, so that a hidden patch leaves no trace in its neighbours.  [B, N, P] -> [B, N, D]
+    """One patch in, one token out, so that a hidden patch leaves no trace in its neighbours.
 
-    `linear` is ViT's patch embedding; `mlp` adds a hidden layer inside the patch, a cheap stand-in for a convolution.
+    [B, N, P] -> [B, N, D]
+
+    `linear` is ViT's patch embedding; `mlp` adds a hidden layer inside the patch, a cheap stand-in
+    for a convolution.
     """
 
     def __init__(self, kind: str, patch_numbers: int, width: int) -> None:

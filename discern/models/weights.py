@@ -1,4 +1,4 @@
-"""Model bundles: a folder of safetensors and JSON under a manifest of SHA-256 sums; no pickle, no code.
+"""Model bundles: safetensors and JSON in a folder, under a manifest of SHA-256 sums; no pickle.
 
 model/  model.safetensors  config.json  labels.json  preprocess.json  manifest.json
 The very bytes that were verified are the ones that are used.
@@ -95,7 +95,10 @@ def find_bundle(path: Path | str) -> Path:
 
 
 def load_bundle(path: Path | str) -> Bundle:
-    """Read and verify a bundle.  Raises UsageError when there is none, IntegrityError when it was altered."""
+    """Read and verify a bundle.
+
+    Raises UsageError when there is none, IntegrityError when it was altered.
+    """
     folder = find_bundle(path)
     manifest = _json(folder / MANIFEST, _read(folder, MANIFEST))
     if manifest.get("format") != FORMAT:
@@ -137,7 +140,8 @@ def _fill(model: Model, data: bytes, path: Path) -> None:
         for name, target in wanted.items():
             if tensors[name].shape != target.shape:
                 raise IntegrityError(
-                    f"{path}: {name} has shape {list(tensors[name].shape)}, not {list(target.shape)}"
+                    f"{path}: {name} has shape {list(tensors[name].shape)}, "
+                    f"not {list(target.shape)}"
                 )
             target.copy_(tensors[name])
 
@@ -159,7 +163,8 @@ def _verified(folder: Path, name: str, said: Any) -> bytes:
     data = _read(folder, name)
     if said != _entry(data):
         raise IntegrityError(
-            f"{folder / name}: not the file that the manifest names (SHA-256 differs): copy the bundle again"
+            f"{folder / name}: not the file that the manifest names (SHA-256 differs): "
+            "copy the bundle again"
         )
     return data
 

@@ -1,4 +1,4 @@
-"""The losses of the two players: relativistic pairs, a gradient penalty without second derivatives, and signs of health."""
+"""Verdicts of the two players in, losses out; a gradient penalty, contrast, signs of health."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from torch.nn import functional as F
 
 
 def relativistic(winner: Tensor, loser: Tensor) -> Tensor:
-    """Relativistic pairing loss softplus(-(winner - loser)) (Jolicoeur-Martineau 2019; R3GAN, eq. 2).  [B], [B] -> []"""
+    """Relativistic pairing loss softplus(-(winner - loser)).  [B], [B] -> []
+
+    Jolicoeur-Martineau 2019; R3GAN (Huang et al. 2024), eq. 2.
+    """
     return F.softplus(loser - winner).mean()
 
 
 def finite_difference_penalty(
     score: Callable[[Tensor], Tensor], clip: Tensor, sigma: float, rng: torch.Generator
 ) -> Tensor:
-    """An estimate of |d score / d clip|^2 by one random step of length `sigma` (APT, Lin et al. 2025; GAT 2025).
+    """An estimate of |d score / d clip|^2 by one random step of length `sigma`.
 
-    E[((s(x + sigma e) - s(x)) / sigma)^2] = |grad s|^2 + O(sigma^2).  It needs no second derivative, so fused
-    attention, bf16 and compile go on working.  clip [B, C, T, H, W] -> []
+    APT (Lin et al. 2025), GAT (2025).
+    E[((s(x + sigma e) - s(x)) / sigma)^2] = |grad s|^2 + O(sigma^2).  It needs no second
+    derivative, so fused attention, bf16 and compile go on working.  clip [B, C, T, H, W] -> []
     """
     noise = torch.randn(clip.shape, generator=rng, device=rng.device).to(clip.device)
     both = score(torch.cat([clip, clip + sigma * noise]))  # one pass: [2 B]
@@ -29,7 +33,10 @@ def finite_difference_penalty(
 
 
 def contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """InfoNCE between two views of the same items, both ways (SimCLR, Chen et al. 2020).  [B, D], [B, D] -> []"""
+    """InfoNCE between two views of the same items, both ways (SimCLR, Chen et al. 2020).
+
+    [B, D], [B, D] -> []
+    """
     left, right = F.normalize(left.float(), dim=1), F.normalize(right.float(), dim=1)
     target = torch.arange(len(left), device=left.device)
     B = len(left)
@@ -42,7 +49,10 @@ def contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
 
 
 def contrast_teacher(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of a student's view against a teacher's other views (MoCo v3, Chen et al. 2021).  [B, D], [B, D] -> []"""
+    """InfoNCE of a student's view against a teacher's other views (MoCo v3, Chen et al. 2021).
+
+    [B, D], [B, D] -> []
+    """
     student, teacher = F.normalize(student.float(), dim=1), F.normalize(teacher.float(), dim=1)
     target = torch.arange(len(student), device=student.device)
     return F.cross_entropy(student @ teacher.T / temperature, target)
@@ -50,7 +60,10 @@ def contrast_teacher(student: Tensor, teacher: Tensor, temperature: float) -> Te
 
 @torch.no_grad()
 def patch_accuracy(logits: Tensor, real: Tensor) -> float:
-    """How often the patch head is right, real and fake weighing alike.  [B, N], bool [B, N] -> 0 to 1"""
+    """How often the patch head is right, real and fake weighing alike.
+
+    [B, N], bool [B, N] -> 0 to 1
+    """
     right = (logits > 0) == real
     rates = [right[where].float().mean() for where in (real, ~real) if where.any()]
     return float(torch.stack(rates).mean())
@@ -58,6 +71,6 @@ def patch_accuracy(logits: Tensor, real: Tensor) -> float:
 
 @torch.no_grad()
 def diversity(fake: Tensor, real: Tensor) -> float:
-    """Spread of the fakes over the batch against that of the real ones; near 0 says that the generator collapsed."""
+    """Spread of the fakes over the batch against that of the real ones; near 0 is a collapse."""
     spread = fake.float().flatten(1).std(dim=0).mean()
     return float(spread / real.float().flatten(1).std(dim=0).mean().clamp(min=1e-6))

@@ -1,8 +1,9 @@
-"""Noise to clip: a Transformer generator against a Transformer discriminator, with a semantic term for the latter.
+"""Noise to clip: a Transformer generator against a Transformer discriminator that also learns.
 
-Relativistic pairing loss with R1 and R2 (R3GAN, Huang et al. 2024), finite differences for the penalty (GAT 2025), the
-same differentiable augmentation for real and fake (Zhao et al. 2020), and contrastive learning on the real ones so that
-the discriminator's features mean something (ContraD, Jeong & Shin 2021).
+Relativistic pairing loss with R1 and R2 (R3GAN, Huang et al. 2024), finite differences for the
+penalty (GAT 2025), the same differentiable augmentation for real and fake (Zhao et al. 2020), and
+contrastive learning on the real ones so that the discriminator's features mean something (ContraD,
+Jeong & Shin 2021).
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class GanConfig:
 
 class Gan(Objective):
     """Two phases on the same real batch: first the discriminator, then the generator."""
+
+    adversary_scale: Tensor
 
     def __init__(
         self,
@@ -113,7 +116,7 @@ class Gan(Objective):
         fake = self.alike(self._draw(batch, rng), rng)
         with torch.no_grad():
             on_real = self.discriminator(real)
-        # gradients reach the discriminator too; the loop steps only this phase's player and then clears them
+        # gradients reach the discriminator too; the loop steps this phase's player, then clears all
         on_fake = self.discriminator(fake)
         total = relativistic(_score(on_fake), _score(on_real))
         parts = {"g_loss": total.item()}

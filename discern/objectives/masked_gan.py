@@ -1,10 +1,11 @@
 """The default objective: masked adversarial in-painting and view consistency in one shared encoder.
 
-The generator (encoder of the visible tokens, light decoder, noise) paints hidden patches; the discriminator (the same
-encoder) judges each patch and the whole.  One encoder pass over two views with tokens dropped serves the view term,
-the reconstruction and the forgery.  A weight of 0 takes a term out and costs nothing: MAE, MAE + view and
-MAE + adversary are settings of this file.  Sources: MAE (He et al. 2022), GAN-MAE (Fei et al. 2023), SimCLR and MoCo v3
-(Chen et al. 2020, 2021), ContraD (Jeong & Shin 2021), MSN (Assran et al. 2022).
+The generator (encoder of the visible tokens, light decoder, noise) paints hidden patches; the
+discriminator (the same encoder) judges each patch and the whole.  One encoder pass over two views
+with tokens dropped serves the view term, the reconstruction and the forgery.  A weight of 0 takes a
+term out and costs nothing: MAE, MAE + view and MAE + adversary are settings of this file.  Sources:
+MAE (He et al. 2022), GAN-MAE (Fei et al. 2023), SimCLR and MoCo v3 (Chen et al. 2020, 2021),
+ContraD (Jeong & Shin 2021), MSN (Assran et al. 2022).
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class MaskedGanConfig:
 
 class MaskedGan(Objective):
     """One phase, one backward pass; what must not flow is detached."""
+
+    adversary_scale: Tensor
 
     def __init__(
         self,
@@ -145,6 +148,7 @@ class MaskedGan(Objective):
         if not self.config.teacher:
             return contrast(left, right, temperature)
         average_discriminator, _, average_projector = self.average
+        assert isinstance(average_discriminator, Discriminator)
         with torch.no_grad():  # the teacher sees all tokens, and each view predicts the other
             pooled = average_discriminator.backbone(torch.cat(clips)).pooled
             left_target, right_target = average_projector(pooled).chunk(2)
@@ -155,7 +159,7 @@ class MaskedGan(Objective):
     def _reconstruction_loss(
         self, clip: Tensor, features: Features, mask: Mask, count: int, rng: torch.Generator
     ) -> Tensor:
-        """Mean squared error of the hidden patches, each divided by its own variance (MAE, section 3)."""
+        """Mean squared error of the hidden patches, each by its own variance (MAE, section 3)."""
         clip, keep, hidden = clip[:count], mask.keep[:count], mask.hidden[:count]
         noise = self.generator.draw_noise(count, rng)
         painted = self.generator(noise, tuple(clip.shape[2:]), features.tokens[:count], keep)
@@ -171,13 +175,14 @@ class MaskedGan(Objective):
     def _adversary_loss(
         self, clip: Tensor, features: Features, mask: Mask, rng: torch.Generator, progress: float
     ) -> tuple[Tensor, dict[str, float]]:
-        """Both players on a share of the batch: the discriminator's loss, and the generator's through its gradient."""
+        """Both players on a share of the batch: the one's loss and the other's gradient."""
         config = self.config
         count = max(2, round(len(clip) / (2 if config.view > 0 else 1) * config.adversary_share))
         real, pooled = clip[:count], features.pooled[:count]
         fake, is_fake = self._forge(real, features, mask, rng)
         pixels = self._pixel_map(is_fake, real)
-        # the discriminator must never see the generator's graph, or it would learn to make forgery easier to spot
+        # the discriminator must never see the generator's graph, or it would learn to make forgery
+        # easier to spot
         composite = torch.where(pixels, fake.detach(), real).requires_grad_()
         sigma = config.adversary_noise * (1 - progress)
         noise = torch.randn(composite.shape, generator=rng, device=rng.device).to(composite.device)
@@ -219,7 +224,7 @@ class MaskedGan(Objective):
     def _forge(
         self, real: Tensor, features: Features, mask: Mask, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Fakes, and which patches are fake: half of the hidden ones, or all where drawn from noise alone.
+        """Fakes, and which patches are fake: half of the hidden ones, or all where noise alone.
 
         -> [B, C, T, H, W], bool [B, N]
         """
@@ -241,10 +246,11 @@ class MaskedGan(Objective):
         return torch.cat(fakes), is_fake
 
     def _follow(self, fake: Tensor, real: Tensor, push: Tensor) -> Tensor:
-        """A term whose gradient on the fakes is `push`, as long as `generator_adversary` reconstruction gradients.
+        """A term whose gradient on the fakes is `push`, scaled to the reconstruction's.
 
-        The ratio of the two gradients is VQGAN's adaptive weight (Esser et al. 2021, eq. 7), taken at the pixels, where
-        it needs no further backward pass.
+
+        The ratio of the two gradients is VQGAN's adaptive weight (Esser et al. 2021, eq. 7), taken
+        at the pixels, where it needs no further backward pass.
         """
         leaf = fake.detach().requires_grad_()
         (pull,) = torch.autograd.grad(self._patch_error(leaf, real).mean(), leaf)
@@ -286,7 +292,10 @@ TIME_FAKES = ("real", "frozen", "shuffled", "reversed")
 
 
 def fake_time(clip: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Alter the time of each clip in one of the ways of TIME_FAKES.  [B, C, T, H, W] -> the same, int64 [B]"""
+    """Alter the time of each clip in one of the ways of TIME_FAKES.
+
+    [B, C, T, H, W] -> the same, int64 [B]
+    """
     B, _, T = clip.shape[:3]
     what = torch.randint(len(TIME_FAKES), (B,), generator=rng, device=rng.device)
     order = torch.arange(T, device=rng.device).repeat(B, 1)  # [B, T]

@@ -1,4 +1,7 @@
-"""Which tokens the encoder sees.  grid (t, h, w) -> keep [B, M], hidden [B, N - M]; a hidden token costs nothing."""
+"""Which tokens the encoder sees.
+
+grid (t, h, w) -> keep [B, M], hidden [B, N - M]; a hidden token costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,9 @@ def random_mask(
     tube: bool = False,
     device: torch.device | str = "cpu",
 ) -> Mask:
-    """Hide `ratio` of the tokens of each item, in squares of `block` tokens, the same in all frames for a tube mask.
+    """Hide `ratio` of the tokens of each item, in squares of `block` tokens.
 
+    A tube mask is the same in all frames.
     Tube masks (VideoMAE, Tong et al. 2022) leave no hidden patch to copy from the frame before.
     """
     t, h, w = grid
@@ -38,7 +42,8 @@ def random_mask(
     )
     if block > 1:
         noise = noise.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, :h, :w]
-        # within a block the order must not be the same for all items, or the cut would always fall alike
+        # within a block the order must not be the same for all items, or the cut would always fall
+        # alike
         noise = noise + 1e-4 * torch.rand(noise.shape, generator=rng, device=rng.device)
     noise = noise.expand(count, t, h, w).to(device).reshape(count, -1)
     seen_per_step = max(1, round(h * w * (1 - ratio)))

@@ -22,9 +22,10 @@ class Losses:
 class Objective(nn.Module, ABC):
     """Networks and the losses between them; knows no optimizer, file or rank.
 
-    players: phase -> the network that this phase updates, in order.  A phase may hold several networks and one
-    backward pass when the objective detaches what must not flow.
-    averages: (live, average) pairs; the loop moves each average towards its live network after every step.
+    players: phase -> the network that this phase updates, in order.  A phase may hold several
+    networks and one backward pass when the objective detaches what must not flow.
+    averages: (live, average) pairs; the loop moves each average towards its live network after
+    every step.
     """
 
     players: dict[str, nn.Module]
@@ -32,7 +33,10 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
-        """The loss of one phase.  `progress` runs from 0 to 1 over the whole training and drives every schedule."""
+        """The loss of one phase.
+
+        `progress` runs from 0 to 1 over the whole training and drives every schedule.
+        """
 
 
 def ramp(progress: float, start: float, length: float = 0.1) -> float:

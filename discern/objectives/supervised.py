@@ -1,4 +1,4 @@
-"""Tuning on labels with the recipe that small ViTs need: MixUp or CutMix, label smoothing, and an averaged model.
+"""Tuning on labels as small ViTs need it: MixUp or CutMix, label smoothing, an averaged model.
 
 Sources: DeiT (Touvron et al. 2021), MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019).
 """
@@ -59,7 +59,7 @@ class Supervised(Objective):
         return Losses(total=loss, parts={"cross_entropy": loss.item(), "train_accuracy": right})
 
     def _mix(self, clip: Tensor, target: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Blend each item with another one of the batch, all over (MixUp) or in a rectangle (CutMix)."""
+        """Blend each item with another one: all over (MixUp) or in a rectangle (CutMix)."""
         config = self.config
         roll, which = torch.rand(2, generator=rng, device=rng.device).tolist()
         if roll >= config.mix_chance or len(clip) < 2:

@@ -1,4 +1,4 @@
-"""`discern compare`: pre-trained, from scratch and hand-crafted on the same labels and the same test items."""
+"""`discern compare`: pre-trained, from scratch and hand-crafted on the same labels and tests."""
 
 from __future__ import annotations
 
@@ -46,10 +46,11 @@ def compare(
     seed: int = 0,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Tune for `minutes` from the base and from scratch, fit the hand-crafted methods, and put them side by side.
+    """Tune from the base and from scratch, fit the hand-crafted methods, put them side by side.
 
-    Without a base it is pre-trained first, for three times as long.  Blocks of results.json are those of the most
-    labels; with several label counts each has its own blocks under `labels`.  Raises as `train` does.
+    Without a base it is pre-trained first, for three times as long.  Blocks of results.json are
+    those of the most labels; with several label counts each has its own blocks under `labels`.
+    Raises as `train` does.
     """
     started = time.monotonic()
     specs = [source] if isinstance(source, str) else list(source)
@@ -128,7 +129,7 @@ def compare_at(
 
 
 def handcrafted(specs: Sequence[str], tuned: Path) -> list[tuple[str, str, dict[str, Any]]]:
-    """(kind, method, results) of each hand-crafted method, on the labels and test items of a tuned run."""
+    """(kind, method, results) of each hand-crafted method, on the items of a tuned run."""
     source = open_checked(specs)
     config = settings_of(tuned)
     parts = divide(source, config.data, tuned)

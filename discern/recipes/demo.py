@@ -1,8 +1,9 @@
 """`discern demo`: the whole pipeline on embedded real data, on a CPU, without a download.
 
-Writes the digits and the moving digits, pre-trains one model on both, tunes it with 20 labels per class to a target,
-compares it with the same encoder from scratch and with hand-crafted features, draws samples, reconstructs one image and
-one clip, and writes the report.  About three minutes on two cores.
+Writes the digits and the moving digits, pre-trains one model on both, tunes it with 20 labels per
+class to a target, compares it with the same encoder from scratch and with hand-crafted features,
+draws samples, reconstructs one image and one clip, and writes the report.  About three minutes on
+two cores.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ TUNE_SETTINGS = [
 
 
 def run(out: Path | str, minutes: float | None = None) -> dict[str, Any]:
-    """The demo in `out`; an unfinished one is continued.  Raises UsageError when the folder is in use."""
+    """The demo in `out`; an unfinished one is continued.
+
+    Raises UsageError when the folder is in use.
+    """
     started = time.monotonic()
     minutes = minutes or MINUTES
     with Run.open(Path(out), "demo", {"minutes": minutes}) as run:

@@ -1,4 +1,4 @@
-"""`discern generate` and `discern reconstruct`: a model and noise, or a model and a file, in; images and clips out."""
+"""`discern generate` and `discern reconstruct`: a model and noise or a file in, pictures out."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ COUNT_MOST = 10_000
 def generate(
     model: Path | str, count: int, out: Path | str, label: str | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """Draw `count` samples from noise: one sheet for an image or video file name, single files for a folder.
+    """Draw `count` samples from noise: one sheet, or single files for a folder.
 
-    A `.tfrecord` file holds them as Examples.  Raises UsageError for a model without a generator or an odd name.
+    An image or video file name is a sheet; a `.tfrecord` file holds them as Examples.
+    Raises UsageError for a model without a generator or an odd name.
     """
     bundle, out = _with_generator(model), Path(out)
     if count > COUNT_MOST:
@@ -60,7 +61,7 @@ def generate(
 def reconstruct(
     model: Path | str, file: Path | str, out: Path | str, mask: float = 0.75, seed: int = 0
 ) -> dict[str, Any]:
-    """Hide `mask` of the patches of an image or clip, paint them anew, and write original, seen and painted in a row.
+    """Hide `mask` of the patches, paint them anew; write original, seen and painted in a row.
 
     Raises UsageError, DataError (the file cannot be read).
     """
@@ -77,15 +78,16 @@ def reconstruct(
     row = sheet(np.concatenate([frames, seen, painted]), columns=3)
     out.parent.mkdir(parents=True, exist_ok=True)
     _write(as_clip(row), out)
-    error = float(np.square((painted.astype(np.float64) - frames) / 255).mean())
-    return {"verb": "reconstruct", "out": str(out), "mask": mask, "mean_squared_error": error}
+    apart = float(np.square((painted.astype(np.float64) - frames) / 255).mean())
+    return {"verb": "reconstruct", "out": str(out), "mask": mask, "mean_squared_error": apart}
 
 
 def _with_generator(model: Path | str) -> Bundle:
     bundle = load_bundle(model)
     if bundle.model.generator is None:
         raise UsageError(
-            f"{bundle.path}: trained from scratch, it has no generator: use a model of `discern pretrain`, "
+            f"{bundle.path}: trained from scratch, it has no generator: "
+            "use a model of `discern pretrain`, "
             "or one tuned with --from"
         )
     return bundle

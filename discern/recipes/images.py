@@ -1,6 +1,7 @@
 """The default recipe: one that serves images and clips of any kind where labels are few.
 
-`discern pretrain FOLDER --out runs/p --minutes 15`, then `discern train FOLDER --from runs/p --out runs/t --minutes 5`.
+`discern pretrain FOLDER --out runs/p --minutes 15`, then
+`discern train FOLDER --from runs/p --out runs/t --minutes 5`.
 What to expect on CIFAR-10 with 1,000 labels on two cores stands in benchmarks/RESULTS.md.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from discern.errors import UsageError
 from discern.models.backbone import SIZES
@@ -43,7 +45,7 @@ def mae() -> RunConfig:
 
 
 def view() -> RunConfig:
-    """View consistency alone, half of the tokens dropped: the control without reconstruction and adversary."""
+    """View consistency alone, half of the tokens dropped: no reconstruction, no adversary."""
     weights = replace(
         MaskedGanConfig(),
         reconstruction=0.0,
@@ -91,9 +93,13 @@ def recipe(name: str | None) -> RunConfig:
 
 
 def sized(config: RunConfig, size: str | None) -> RunConfig:
-    """The configuration with another encoder size.  Raises UsageError for one that does not exist."""
+    """The configuration with another encoder size.
+
+    Raises UsageError for one that does not exist.
+    """
     if size is None:
         return config
     if size not in SIZES:
         raise UsageError(f"--size {size}: there are {', '.join(SIZES)}")
-    return replace(config, backbone=replace(config.backbone, **SIZES[size]))
+    shape: dict[str, Any] = dict(SIZES[size])
+    return replace(config, backbone=replace(config.backbone, **shape))

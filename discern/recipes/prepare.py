@@ -1,4 +1,4 @@
-"""What every verb does first: open the source, settle its shape and parts, and bring the items into memory."""
+"""What every verb does first: open the source, settle shape and parts, read the items."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class Parts:
 
 
 def shaped_for(config: RunConfig, source: Source) -> RunConfig:
-    """The canvas and patch that fit a source: its median size and aspect, at most 64 pixels, 8 patches long."""
+    """The canvas and patch that fit a source: median size and aspect, at most 64 pixels.
+
+    The longer side is 8 patches long.
+    """
     return shaped(config, np.array(_sizes(source)))
 
 
@@ -66,8 +69,8 @@ def divide(
 ) -> Parts:
     """Cut a source into parts, or read the parts that an earlier start of this run wrote down.
 
-    With `labels` N, N labels per class are in use, of which a part becomes the validation split (unless the source
-    brings its own); all other training items count as unlabelled.
+    With `labels` N, N labels per class are in use, of which a part becomes the validation split
+    (unless the source brings its own); all other training items count as unlabelled.
     """
     path = out / "splits.json"
     own_val = any(item.split == "val" and item.labels for item in source.items)
@@ -99,7 +102,10 @@ def load_sets(
     unlabelled: Sequence[int] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Kind, ClipSet]:
-    """Sets of items by kind, in memory when they fit.  Raises DataError when too many are broken."""
+    """Sets of items by kind, in memory when they fit.
+
+    Raises DataError when too many are broken.
+    """
     sets = clip_sets(
         source,
         indices,
@@ -153,6 +159,7 @@ def _sizes(source: Source) -> list[tuple[int, int]]:
         sizes.append((frames.shape[1], frames.shape[2]))
     if not sizes:
         raise DataError(
-            f"{source.spec}: none of {len(chosen)} items can be read: `discern data check` lists the reasons"
+            f"{source.spec}: none of {len(chosen)} items can be read: "
+            "`discern data check` lists the reasons"
         )
     return sizes

@@ -67,9 +67,11 @@ def pretrain(
     strict: bool = False,
     allow_change: bool = False,
 ) -> dict[str, Any]:
-    """Learn from images and clips without labels.  The same call on an unfinished run resumes it exactly.
+    """Learn from images and clips without labels.
 
-    Labels, where there are any, serve only the k-NN probe in the log.  Items of a test split are never seen.
+    The same call on an unfinished run resumes it exactly.
+    Labels, where there are any, serve only the k-NN probe in the log.  Items of a test split are
+    never seen.
     """
     specs = [sources] if isinstance(sources, str) else list(sources)
     source = open_checked(specs)
@@ -154,7 +156,7 @@ def interrupted(run: Run, signal: str) -> dict[str, Any]:
 
 
 class _Probe:
-    """k-NN accuracy of the averaged encoder on labelled items, a bank from one half and queries from the other."""
+    """k-NN accuracy of the averaged encoder: a bank from one half, queries from the other."""
 
     def __init__(self, objective: Objective, sets: dict[Kind, ClipSet], seed: int) -> None:
         self.objective = objective

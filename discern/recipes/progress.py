@@ -1,4 +1,4 @@
-"""Progress of long work: (share done, a short line) comes in, a bar or now and then a plain line goes out to stderr."""
+"""Progress of long work: (share done, a short line) in; a bar or a plain line to stderr out."""
 
 from __future__ import annotations
 

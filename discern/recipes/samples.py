@@ -1,4 +1,4 @@
-"""Pictures of what a model makes: a model and items in; sheets of samples and reconstructions in files out."""
+"""Pictures of what a model makes: a model and items in, sheets in files out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def paint(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hide `mask` of the patches and paint them anew.
 
-    uint8 [B, T, H, W, 3] -> what the encoder saw, and the clip with the hidden patches painted; both uint8 alike
+    uint8 [B, T, H, W, 3] -> what the encoder saw, and the clip with the hidden patches painted;
+    both uint8 alike
     """
     assert model.generator is not None
     rng = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""`discern train`: a labelled source in; a tuned model, its test results and a report in a run folder out."""
+"""`discern train`: a labelled source in; a tuned model, its test results and a report out."""
 
 from __future__ import annotations
 
@@ -55,17 +55,24 @@ def train(
     strict: bool = False,
     allow_change: bool = False,
 ) -> dict[str, Any]:
-    """Tune a classifier until the target, the budget or the patience ends; then measure it once on the test split.
+    """Tune a classifier to the target or to the end of budget or patience; then test it once.
 
-    `exit_code` in the answer is 0 when the target was met or none was set, else 3.  The same call on an unfinished
-    run resumes it exactly.  Raises UsageError, ConfigError, DataError, IntegrityError.
+    `exit_code` in the answer is 0 when the target was met or none was set, else 3.  The same call
+    on an unfinished run resumes it exactly.  Raises UsageError, ConfigError, DataError,
+    IntegrityError.
     """
     specs = [source] if isinstance(source, str) else list(source)
     data = open_checked(specs)
     require_classes(data)
     start = None if base is None else load_bundle(base)
     config = configured(
-        partial(shaped_for, source=data), start, size=size, seed=seed, batch=batch, rate=rate, overrides=overrides
+        partial(shaped_for, source=data),
+        start,
+        size=size,
+        seed=seed,
+        batch=batch,
+        rate=rate,
+        overrides=overrides,
     )
     loop = replace(config.loop, target_accuracy=target_accuracy, patience=patience)
     config = replace(config, loop=budgeted(loop, minutes, steps, images.TRAIN_MINUTES))
@@ -86,7 +93,7 @@ def configured(
     rate: float | None,
     overrides: Sequence[str],
 ) -> RunConfig:
-    """The settings of a tuning; `shape` gives canvas and patch where there is no model to start from."""
+    """The settings of a tuning; `shape` gives canvas and patch where there is no base."""
     config = replace(images.supervised(), seed=seed)
     loader = replace(config.data.loader, batch_size=batch or images.TRAIN_BATCH)
     config = replace(config, data=replace(config.data, loader=loader))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -13,8 +13,9 @@ def update_averages(pairs: Iterable[tuple[nn.Module, nn.Module]], decay: float, 
     """average <- decay * average + (1 - decay) * live.  Early steps average over what there is."""
     weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
     for live, average in pairs:
-        # an encoder that two players share occurs in both: named_parameters names it once per module
-        targets, sources = list(average.parameters()), list(live.parameters())
+        # an encoder that two players share occurs in both; each module names it once
+        targets: list[Tensor] = list(average.parameters())
+        sources: list[Tensor] = list(live.parameters())
         torch._foreach_lerp_(targets, sources, weight)
         for target, source in zip(average.buffers(), live.buffers(), strict=True):
             target.copy_(source)

@@ -1,4 +1,7 @@
-"""The loop: one function for pre-training and tuning.  An objective, a loader and a budget in, an outcome out."""
+"""The loop: one function for pre-training and tuning.
+
+An objective, a loader and a budget in, an outcome out.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from discern.objectives.objective import Objective
 from discern.train.ema import update_averages
 from discern.train.optim import OptimConfig, build_optimizer, set_rate
 from discern.train.watch import Watch
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +97,15 @@ def fit(
     journal: Journal,
     keeper: Keeper,
     autocast: Callable[[], AbstractContextManager[Any]],
-    device: torch.device = torch.device("cpu"),
+    device: torch.device = CPU,
     stop_requested: Callable[[], bool] = lambda: False,
     evaluate: Evaluate | None = None,
     report: Callable[[float, str], None] = lambda progress, line: None,
 ) -> Outcome:
     """Train until the first of: target, patience, budget, signal, divergence.
 
-    Every random number of a step comes from (seed, step), and every batch from a position, so that a run that was
-    killed and resumed takes the very same steps.
+    Every random number of a step comes from (seed, step), and every batch from a position, so that
+    a run that was killed and resumed takes the very same steps.
     """
     optimizers = {
         phase: build_optimizer(player, optim) for phase, player in objective.players.items()
@@ -111,7 +116,9 @@ def fit(
         _restore(objective, optimizers, *saved, state)
         watch.load(state.watch)
     started = time.monotonic() - state.seconds
-    last_log, logged_step, parts, stopped_by = 0.0, state.step, {}, None
+    last_log, logged_step = 0.0, state.step
+    parts: dict[str, float] = {}
+    stopped_by: str | None = None
     if _progress(config, state) >= 1.0:
         return Outcome(stopped_by=_budget_name(config), state=state)
 
@@ -174,14 +181,14 @@ def fit(
 
 
 def step_rng(seed: int, step: int) -> torch.Generator:
-    """The generator of one step; it also seeds the global one, which stochastic depth draws from."""
+    """The generator of one step; also seeds the global one, which stochastic depth draws from."""
     mixed = (seed * 1_000_003 + step * 7_919 + 17) % (2**63 - 1)
     torch.manual_seed(mixed)
     return torch.Generator().manual_seed(mixed + 1)
 
 
 def _progress(config: LoopConfig, state: State) -> float:
-    """0 to 1: the share of the budget that is spent; with both budgets, of the one that ends first."""
+    """0 to 1: the share of the budget that is spent; of two budgets, the one that ends first."""
     spent = 0.0
     if config.steps is not None:
         spent = state.step / max(1, config.steps)

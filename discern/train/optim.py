@@ -1,4 +1,4 @@
-"""AdamW and its schedule: layer-wise rates, no decay on norms and biases, warm-up and cosine by progress."""
+"""A network in, AdamW and its schedule out: layer-wise rates, warm-up and cosine by progress."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def set_rate(
 
 
 def _depths(player: nn.Module) -> dict[nn.Parameter, int]:
-    """How many layers each encoder parameter lies below the head; parameters outside an encoder lie at 0."""
+    """How many layers each encoder parameter lies below the head; all others lie at 0."""
     depths: dict[nn.Parameter, int] = {}
     for module in player.modules():
         if not isinstance(module, Backbone):

@@ -1,4 +1,4 @@
-"""A whole run: its configuration, the objective it names, and one training from start or checkpoint to outcome."""
+"""A whole run: its configuration, the objective it names, and one training to its outcome."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def pretrained_model(objective: Objective) -> Model:
 
 
 def tuned_model(objective: Objective, base: Model | None) -> Model:
-    """The averaged classifier as a model, with the players of its pre-training where there are any."""
+    """The averaged classifier as a model, with the players of its pre-training if there are any."""
     assert isinstance(objective, Supervised)
     classifier = objective.average
     parts = None if base is None else base.config

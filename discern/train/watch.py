@@ -1,7 +1,8 @@
 """A watch over the training: losses and signs of health in, cures and warnings out.
 
-Not-a-number steps are skipped, then the last good checkpoint comes back at half the rate, then the run stops.  A
-discriminator that wins or loses outright, or fakes that all look alike, ease or silence the adversary.
+Not-a-number steps are skipped, then the last good checkpoint comes back at half the rate, then the
+run stops.  A discriminator that wins or loses outright, or fakes that all look alike, ease or
+silence the adversary.
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ class Watch:
         )
 
     def look(self, objective: Objective, parts: dict[str, float]) -> list[str]:
-        """Read the signs of health after a step; act on those that last.  Returns what to write down."""
+        """Read the signs of health after a step; act on those that last.
+
+        Returns what to write down.
+        """
         accuracy, spread = parts.get("d_accuracy"), parts.get("diversity")
         if accuracy is not None:
             self._sign("the discriminator wins every time", accuracy >= WINS)
