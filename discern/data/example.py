@@ -47,6 +47,7 @@ _REMEMBERED = 4096  # entries of each of the tables below, which are then emptie
 _features: dict[bytes, tuple[str, Feature]] = {}  # short entry -> its key and values
 _keys: dict[bytes, str] = {}  # a key as it stands in an entry -> as text
 _heads: dict[int, bytes] = {}  # size -> what stands before a single value of bytes in an entry
+_outer_heads: dict[int, bytes] = {}  # size of an Example -> what stands before its features
 
 
 class Example:
@@ -56,21 +57,15 @@ class Example:
 
     def __init__(self, record: bytes) -> None:
         self._record = record
-        self._features = features = {}  # type: dict[str, Feature]
+        self._features: dict[str, Feature] = {}
         end = len(record)
-        # nothing but its features, of less than 2 MiB: the usual way, in few steps
-        if end > 4 and record[0] == 0x0A:
-            size, at = record[1], 2
-            if size > 0x7F:
-                size, at = size + (record[2] << 7) - 0x80, 3
-                if record[2] > 0x7F:
-                    size, at = size + (record[3] << 14) - 0x4000, 4
-            if at + size == end and size < 0x200000:
-                _find_features(record, at, end, features)
-                return
+        head = _outer_heads.get(end) or _outer_head(end)
+        if record.startswith(head):  # nothing but its features: the usual way
+            _find_features(record, len(head), end, self._features)
+            return
         for number, wire, begin, stop in read_fields(record, 0, end, limit=MAX_FEATURES):
             if number == 1 and wire == LENGTH:
-                _find_features(record, begin, stop, features)
+                _find_features(record, begin, stop, self._features)
 
     def keys(self) -> list[str]:
         """The names of the features, in the order of the record."""
@@ -111,6 +106,9 @@ class Example:
 
     def number(self, key: str) -> int:
         """The one int value of a feature."""
+        kind, values = self._features.get(key, _MISSING)
+        if kind == INTS and len(values) == 1:
+            return int(values[0])
         return int(self._one(key, INTS))
 
     def text(self, key: str) -> str:
@@ -258,17 +256,25 @@ def _head(size: int) -> bytes:
     """What stands before a single bytes value where `size` bytes are left; b"?" where none can."""
     head, left = b"", size
     for tag in b"\x12\x0a\x0a":  # Feature in the entry, BytesList in it, value in it
-        for width in range(1, 6):
-            number = write_varint(max(left - 1 - width, 0))
-            if len(number) == width:
-                break
-        else:
-            return b"?"
-        left -= 1 + width
-        head += bytes((tag,)) + number
-    head = head if left >= 0 else b"?"
-    _remember(_heads, size, head)
-    return head
+        head, left = _nested(head, tag, left)
+    _remember(_heads, size, head if left >= 0 else b"?")
+    return _heads[size]
+
+
+def _outer_head(size: int) -> bytes:
+    """What stands before the features of an Example of `size` bytes; b"?" where none can."""
+    head, left = _nested(b"", 0x0A, size)
+    _remember(_outer_heads, size, head if left >= 0 else b"?")
+    return _outer_heads[size]
+
+
+def _nested(head: bytes, tag: int, left: int) -> tuple[bytes, int]:
+    """Adds tag and size of a message that takes all of `left` bytes; -1 are left if none can."""
+    for width in range(1, 6):
+        size = left - 1 - width
+        if size >= 0 and len(number := write_varint(size)) == width:
+            return head + bytes((tag,)) + number, size
+    return head, -1
 
 
 def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:

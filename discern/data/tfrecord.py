@@ -133,16 +133,16 @@ def read_records(
                 record = read(length) if length <= at_once else _read_long(stream, length, limit)
                 # footer and next header in one call: calls are most of the work
                 between = read(FOOTER + HEADER)
-                if len(between) < FOOTER or len(record) != length <= limit:
+                if len(between) < FOOTER:  # also where the record itself is cut: nothing follows it
                     raise Unreadable(CUT_SHORT)
                 crc = crc_of(record) if verify else 0
-                if length <= limit and (
-                    not verify or ((crc >> 15 | crc << 17) + delta) & bits == unpack(between)[0]
-                ):
-                    yield record
-                else:
+                if (
+                    verify and ((crc >> 15 | crc << 17) + delta) & bits != unpack(between)[0]
+                ) or length > limit:
                     what = BAD_BYTES if length <= limit else f"{length} bytes, the limit is {limit}"
                     _report(BadRecord(path, at, number, what), on_bad)
+                else:
+                    yield record
                 header = between[FOOTER:]
                 at += HEADER + length + FOOTER
                 number += 1
