@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT ?= demo-out
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SETUPTOOLS := $(shell sed -n 's/^setuptools==/setuptools==/p' constraints.txt)
+TIMM := $(shell sed -n 's/^timm==/timm==/p' constraints.txt)
 
 .PHONY: demo test test-all check format docs bench install clean
 .DEFAULT_GOAL := help
@@ -30,8 +31,10 @@ $(VENV)/core.stamp: $(VENV)/torch.stamp pyproject.toml
 	$(PIP) install --quiet --no-build-isolation --constraint constraints.txt --editable .
 	@touch $@
 
+# timm, the reference of a test, goes without what it asks for: a torchvision that fits this torch may not exist
 $(VENV)/dev.stamp: $(VENV)/core.stamp
 	$(PIP) install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --quiet --no-deps $(TIMM)
 	@touch $@
 
 install: $(VENV)/dev.stamp

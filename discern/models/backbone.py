@@ -69,7 +69,7 @@ class Backbone(nn.Module):
             nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
         )
         self.learned = self._learned_positions()
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
             Block(
                 config.width,
