@@ -71,7 +71,7 @@ def reconstructions(record: Record, album: Album) -> Markup | None:
             continue
         title = path.stem.removeprefix("reconstruction_").replace("_", " ").capitalize()
         alt = f"Reconstructions, {title}: original, masked, reconstruction"
-        picture = album.picture(Path("samples") / path.name, alt, width=520)
+        picture = album.picture(Path("samples") / path.name, alt, width=400)
         if picture is not None:
             columns = tag(
                 "div",

@@ -21,6 +21,7 @@ from discern.report.words import (
     percent,
 )
 
+LONGEST = 72  # letters of a name in a cell
 MOST_ROWS = 60  # per-class rows shown at once; the rest folds away
 
 
@@ -34,7 +35,7 @@ def table(
     ]
     body = []
     for row in rows:
-        first, *rest = row
+        first, *rest = [_clipped(cell) for cell in row]
         cells = [tag("th", first, scope="row")]
         cells += [
             tag("td", cell, class_="n" if index >= numeric else None)
@@ -166,6 +167,13 @@ def fold(title: object, *children: object) -> Markup:
 def method_name(method: str) -> object:
     """The title of a method; ours stand out."""
     return tag("b", name(method)) if method in OURS else name(method)
+
+
+def _clipped(cell: object) -> object:
+    """A name that would fill the page is cut; the whole of it shows on demand."""
+    if isinstance(cell, Markup) or not isinstance(cell, str) or len(cell) <= LONGEST:
+        return cell
+    return tag("span", cell[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}", title=cell)
 
 
 def _labels_name(labels: str) -> str:
