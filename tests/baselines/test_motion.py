@@ -23,7 +23,7 @@ def _moving(down: int, right: int, frames: int = 7) -> np.ndarray:
     return clip[None, ..., None].repeat(3, -1)
 
 
-@pytest.mark.parametrize("motion", [(0, 1), (2, -1.5), (3, 4), (0.3, 0)])
+@pytest.mark.parametrize("motion", [(0, 1), (2, -1.5), (3, 4), (0.3, 0), (6, -7)])
 def test_flow_finds_a_shift(motion: tuple[float, float]) -> None:
     from scipy.ndimage import shift
 

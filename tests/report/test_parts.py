@@ -11,7 +11,8 @@ from discern.report.curves import curves_by_phase, is_share
 from discern.report.markup import Markup, join, tag
 from discern.report.pictures import Album, media_type
 from discern.report.plots import POINTS, Bar, Curve, bars, curve, heat_map
-from discern.report.records import blocks_of, read_record
+from discern.report.records import Block, blocks_of, read_record
+from discern.report.sections import verdict
 from discern.report.tables import confused_pairs, flatten
 from discern.report.words import duration, interval, microseconds, percent, short
 
@@ -92,6 +93,22 @@ def test_blocks() -> None:
     assert [(b.kind, b.method) for b in found] == [
         ("", "model"), ("images", "model"), ("clips", "motion"),
     ]  # fmt: skip
+
+
+def test_the_verdict_claims_no_more_than_the_intervals_allow() -> None:
+    def of(method: str, accuracy: float, half: float) -> Block:
+        values = {"accuracy": accuracy, "accuracy_interval": [accuracy - half, accuracy + half]}
+        return Block(kind="images", method=method, values=values)
+
+    ours, scratch = of("pretrained", 0.8, 0.05), of("scratch", 0.6, 0.05)
+    assert verdict([ours, scratch]) == (
+        "Pre-trained: 80.0 %; 20.0 points above training from scratch."
+    )
+    assert verdict([ours, of("hog_svm", 0.82, 0.05), of("hog_linear", 0.5, 0.05)]) == (
+        "Pre-trained: 80.0 %; 2.0 points below the best hand-crafted method (HOG + RBF SVM), "
+        "within the intervals."
+    )
+    assert verdict([scratch, of("hog_svm", 0.7, 0.1)]).startswith("HOG + RBF SVM is the most")
 
 
 def test_records_skip_broken_lines(run: Path) -> None:
