@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from discern.files import write_bytes
+from discern.report.comparison import comparison, label_counts
 from discern.report.markup import Markup, join, tag
 from discern.report.pictures import Album
 from discern.report.records import Record, read_record
@@ -16,10 +17,8 @@ from discern.report.samples import generated, reconstructions, wrong_predictions
 from discern.report.sections import (
     classes,
     commands,
-    comparison,
     confusion,
     environment,
-    label_counts,
     learning,
     settings,
     summary,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from discern.report.comparison import verdict
 from discern.report.curves import curves_by_phase, is_share
 from discern.report.markup import Markup, join, tag
 from discern.report.pictures import Album, media_type
 from discern.report.plots import POINTS, Bar, Curve, bars, curve, heat_map
 from discern.report.records import Block, blocks_of, read_record
-from discern.report.sections import verdict
 from discern.report.tables import confused_pairs, flatten
 from discern.report.words import duration, interval, microseconds, percent, short
 
