@@ -1,0 +1,162 @@
+"""Tiny networks and made-up items for tests: a training step takes milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from discern.clip import Batch, Kind
+from discern.data.augment import MASKED, STRONG, VIEW, AugmentConfig, augment
+from discern.data.clipset import ClipSet
+from discern.data.items import Item, Source
+from discern.data.limits import Limits
+from discern.data.preprocess import PreprocessConfig
+from discern.errors import BadItem
+from discern.models.backbone import Backbone, BackboneConfig
+from discern.models.classifier import Classifier
+from discern.models.discriminator import Discriminator, DiscriminatorConfig
+from discern.models.generator import Generator, GeneratorConfig
+from discern.objectives.gan import Gan, GanConfig
+from discern.objectives.masked_gan import MaskedGan, MaskedGanConfig
+from discern.objectives.supervised import Supervised, SupervisedConfig
+
+SIDE = 16  # pixels: 16 tokens an image
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    """A random generator of its own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def backbone_config(**changes: Any) -> BackboneConfig:
+    """Width 32, two blocks."""
+    return BackboneConfig(**({"width": 32, "depth": 2, "heads": 2} | changes))
+
+
+def generator_config(**changes: Any) -> GeneratorConfig:
+    """Width 24, one block."""
+    return GeneratorConfig(**({"width": 24, "depth": 1, "heads": 2, "noise": 8} | changes))
+
+
+def players(
+    seed: int = 0, detach_global: bool = True, **changes: Any
+) -> tuple[Discriminator, Generator]:
+    """A discriminator and a generator with weights drawn from the seed."""
+    torch.manual_seed(seed)
+    config = DiscriminatorConfig(hidden=16, detach_global=detach_global)
+    backbone = Backbone(backbone_config(**changes))
+    return Discriminator(config, backbone), Generator(generator_config(), backbone.config)
+
+
+def view(config: AugmentConfig = VIEW) -> Any:
+    """An augmentation as objectives want it."""
+    return lambda clip, rng: augment(clip, config, rng)
+
+
+def masked_gan(seed: int = 0, **settings: Any) -> MaskedGan:
+    """A MaskedGan whose adversary is on from the beginning."""
+    discriminator, generator = players(seed)
+    config = MaskedGanConfig(**({"adversary_start": -1.0, "projection": 16} | settings))
+    return MaskedGan(config, discriminator, generator, view(), view(MASKED))
+
+
+def gan(seed: int = 0, **settings: Any) -> Gan:
+    """A Gan without augmentation of what is judged."""
+    discriminator, generator = players(seed)
+    plain = view(AugmentConfig(flip=0.0))
+    return Gan(
+        GanConfig(**({"projection": 16} | settings)), discriminator, generator, view(), plain
+    )
+
+
+def supervised(seed: int = 0, classes: int = 3, **settings: Any) -> Supervised:
+    """A classifier and its loss."""
+    torch.manual_seed(seed)
+    changes = {key: settings.pop(key) for key in ("drop_path",) if key in settings}
+    classifier = Classifier(Backbone(backbone_config(**changes)), classes)
+    return Supervised(SupervisedConfig(**settings), classifier, view(STRONG))
+
+
+OBJECTIVES = {"masked_gan": masked_gan, "gan": gan, "supervised": supervised}
+
+
+def pixels(count: int, frames: int = 1, seed: int = 0, side: int = SIDE) -> Tensor:
+    """Smooth random clips.  -> uint8 [B, 3, T, side, side]"""
+    coarse = torch.rand(count, 3, frames, 4, 4, generator=rng(seed))
+    fine = torch.nn.functional.interpolate(coarse, size=(frames, side, side), mode="trilinear")
+    return (fine * 255).to(torch.uint8)
+
+
+def batch(count: int = 8, frames: int = 1, seed: int = 0, classes: int = 3) -> Batch:
+    """Random items with labels."""
+    label = torch.randint(classes, (count,), generator=rng(seed + 1))
+    return Batch(clip=pixels(count, frames, seed), label=label, index=torch.arange(count))
+
+
+def png(frame: np.ndarray) -> bytes:
+    """A frame as the bytes of a file."""
+    file = BytesIO()
+    Image.fromarray(frame).save(file, format="PNG", compress_level=1)
+    return file.getvalue()
+
+
+class MadeUp(Source):
+    """A source in memory: item i is grey of value i; a clip counts its frames in red."""
+
+    def __init__(self, images: int = 0, clips: int = 0, frames: int = 6, classes: int = 2) -> None:
+        super().__init__("made up", Limits())
+        kinds = [Kind.IMAGE] * images + [Kind.CLIP] * clips
+        self.items = [
+            Item(key=f"{kind}-{number}", kind=kind, labels=(f"class {number % classes}",))
+            for number, kind in enumerate(kinds)
+        ]
+        self.frames = frames
+        self.broken: set[int] = set()
+        self.reads: list[int] = []
+
+    def read(self, index: int) -> bytes | list[bytes]:
+        self.reads.append(index)
+        if index in self.broken:
+            raise BadItem("broken for a test")
+        frame = np.full((8, 8, 3), index, dtype=np.uint8)
+        if self.items[index].kind is Kind.IMAGE:
+            return png(frame)
+        return [png(_red(frame, 10 * number)) for number in range(self.frames)]
+
+    def clip_set(self, kind: Kind, indices: Sequence[int] | None = None) -> ClipSet:
+        """All items of a kind, not yet decoded."""
+        if indices is None:
+            indices = [i for i, item in enumerate(self.items) if item.kind is kind]
+        names = self.classes
+        labels = np.array([names.index(self.items[i].labels[0]) for i in indices])
+        preprocess = PreprocessConfig(height=8, width=8, frames=4, stored_frames=6)
+        return ClipSet(self, indices, labels, kind, preprocess)
+
+
+def _red(frame: np.ndarray, value: int) -> np.ndarray:
+    frame = frame.copy()
+    frame[..., 0] = value
+    return frame
+
+
+def random_sets(
+    images: int = 20, clips: int = 0, side: int = SIDE, frames: int = 4
+) -> dict[Kind, ClipSet]:
+    """Sets of random pixels in memory."""
+    source = MadeUp(images, clips, classes=3)
+    found = {}
+    for kind, count, stored in ((Kind.IMAGE, images, 1), (Kind.CLIP, clips, frames + 2)):
+        if count:
+            chosen = source.clip_set(kind)
+            chosen.preprocess = PreprocessConfig(
+                height=side, width=side, frames=frames, stored_frames=frames + 2
+            )
+            chosen.memory = pixels(count, stored, side=side).permute(0, 2, 3, 4, 1).numpy()
+            found[kind] = chosen
+    return found
