@@ -86,8 +86,8 @@ class MaskedGan(Objective):
         self.discriminator, self.generator = discriminator, generator
         self.view, self.masked = view, masked
         width = discriminator.backbone.config.width
-        self.projector = _mlp(width, config.projection)
-        self.predictor = _mlp(config.projection, config.projection)
+        self.projector = projection_head(width, config.projection)
+        self.predictor = projection_head(config.projection, config.projection)
         self.time_head = nn.Linear(width, len(TIME_FAKES))
         self.time_head.apply(init_linear)
         # eased by the watch when the adversary wins or loses outright
@@ -307,6 +307,25 @@ def fake_time(clip: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     return clip.gather(2, order), what.to(clip.device)
 
 
-def _mlp(width: int, out: int) -> nn.Sequential:
-    layers = nn.Sequential(nn.Linear(width, 2 * out), nn.GELU(), nn.Linear(2 * out, out))
-    return layers.apply(init_linear)
+class BatchStandardize(nn.Module):
+    """Zero mean and unit deviation over the batch, without learned or running numbers.  [B, D] -> [B, D]
+
+    Early features all point the same way; without this step in the head (not in the encoder) a contrast needs hundreds
+    of steps to leave the plateau at log B.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return (x - x.mean(dim=0)) * torch.rsqrt(x.var(dim=0, unbiased=False) + 1e-4)
+
+
+def projection_head(width: int, out: int) -> nn.Sequential:
+    """The projector of SimCLR and MoCo v3, with batch statistics only.  [B, D] -> [B, Q]"""
+    layers = (
+        nn.Linear(width, 2 * out),
+        BatchStandardize(),
+        nn.GELU(),
+        nn.Linear(2 * out, out),
+        BatchStandardize(),
+    )
+    return nn.Sequential(*layers).apply(init_linear)

@@ -11,22 +11,30 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from discern.data.loader import LoaderConfig
 from discern.errors import UsageError
 from discern.models.backbone import SIZES
 from discern.objectives.masked_gan import MaskedGanConfig
 from discern.train.loop import LoopConfig
 from discern.train.optim import OptimConfig
-from discern.train.run import RunConfig
+from discern.train.run import DataConfig, RunConfig
 
 PRETRAIN_MINUTES = 15.0
 TRAIN_MINUTES = 5.0
+PRETRAIN_BATCH = 128
 TRAIN_BATCH = 128
 DROP_PATH = 0.1  # while tuning
 
 
 def masked_gan() -> RunConfig:
     """Masked adversarial in-painting and view consistency (the default)."""
-    return RunConfig(objective="masked_gan", loop=LoopConfig(evaluations=10))
+    loader = LoaderConfig(batch_size=PRETRAIN_BATCH)
+    return RunConfig(
+        objective="masked_gan",
+        loop=LoopConfig(evaluations=10),
+        optim=OptimConfig(rate=2e-3),
+        data=DataConfig(loader=loader),
+    )
 
 
 def mae() -> RunConfig:
