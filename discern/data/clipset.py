@@ -20,6 +20,7 @@ from discern.data.sources import Source
 from discern.errors import BadItem, DataError
 
 UNLABELLED = -1
+STAND_INS = 10  # items that are tried in place of one that cannot be read
 DECODER_THREADS = 2  # Pillow and PyAV release the interpreter lock while they decode
 
 Progress = Callable[[int, int], None]  # (done, total)
@@ -117,15 +118,18 @@ class ClipSet:
         return chosen
 
     def _read_or_next(self, position: int) -> np.ndarray:
-        # a file that breaks after it was checked must not end a long run: its neighbour stands in
-        for step in range(10):
+        # a file that breaks after it was checked must not end a long run: its neighbour stands in,
+        # the next one of the same class, since the label stays
+        alike = np.flatnonzero(self.labels == self.labels[position])
+        here = int(np.searchsorted(alike, position))
+        for stand_in in np.roll(alike, -here)[:STAND_INS]:
             try:
-                return self.read((position + step) % len(self))
+                return self.read(int(stand_in))
             except BadItem:
                 continue
         raise DataError(
-            f"ten items in a row cannot be read, from {self.key(position)} on: "
-            "is the data still there?"
+            f"{min(STAND_INS, len(alike))} items in a row cannot be read, "
+            f"from {self.key(position)} on: is the data still there?"
         )
 
 
