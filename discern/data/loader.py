@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from discern.clip import Batch, Kind
 from discern.data.clipset import ClipSet
 from discern.data.preprocess import even_frames
+from discern.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,8 @@ class Loader:
         clip_tokens_per_image: int = 4,
     ) -> None:
         assert sets and all(len(one) for one in sets.values())
+        if not 0.0 <= config.clip_share < 1.0:
+            raise ConfigError(f"clip_share {config.clip_share}: choose a share from 0 to below 1")
         self.sets, self.config, self.seed = dict(sets), config, seed
         clip_batch = config.clip_batch_size or max(8, config.batch_size // clip_tokens_per_image)
         self.batch_size = {Kind.IMAGE: config.batch_size, Kind.CLIP: clip_batch}
