@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from discern import DiscernClassifier
 from discern import config as configuration
 from discern.clip import Clip, Kind
-from discern.data.arrays import squares, to_clips
+from discern.data.arrays import span_of, squares, to_clips
 from discern.data.images import write_image
 from discern.data.videos import write_video
 from discern.errors import ConfigError, DataError, UsageError
@@ -99,6 +99,13 @@ def test_arrays_become_clips() -> None:
     assert to_clips(np.full((1, 1, 1), 99.0), (0.0, 16.0)).max() == 255
     assert to_clips(np.full((1, 1, 1), -99.0), (0.0, 16.0)).min() == 0
     assert to_clips(np.full((1, 1, 1), 5.0), (5.0, 5.0)).max() == 0  # one number only
+
+
+def test_the_numbers_of_black_and_white() -> None:
+    assert span_of(np.array([[3, 7]], dtype=np.uint8)) == (0.0, 255.0)
+    assert span_of(np.array([[0.2, 1.0]])) == (0.0, 1.0)
+    assert span_of(np.array([[0.0, 1.5]])) == (0.0, 1.5)
+    assert span_of(np.array([[-1, 1]])) == (-1.0, 1.0)
 
 
 def test_rows_become_squares() -> None:
