@@ -72,5 +72,7 @@ def patch_accuracy(logits: Tensor, real: Tensor) -> float:
 @torch.no_grad()
 def diversity(fake: Tensor, real: Tensor) -> float:
     """Spread of the fakes over the batch against that of the real ones; near 0 is a collapse."""
+    if len(fake) < 2:
+        return 1.0  # one item has no spread
     spread = fake.float().flatten(1).std(dim=0).mean()
     return float(spread / real.float().flatten(1).std(dim=0).mean().clamp(min=1e-6))
