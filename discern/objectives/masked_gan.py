@@ -178,8 +178,10 @@ class MaskedGan(Objective):
         """Both players on a share of the batch: the one's loss and the other's gradient."""
         config = self.config
         count = max(2, round(len(clip) / (2 if config.view > 0 else 1) * config.adversary_share))
+        count = min(count, len(clip))
         real, pooled = clip[:count], features.pooled[:count]
-        fake, is_fake = self._forge(real, features, mask, rng)
+        with torch.set_grad_enabled(config.generator_adversary > 0):
+            fake, is_fake = self._forge(real, features, mask, rng)
         pixels = self._pixel_map(is_fake, real)
         # the discriminator must never see the generator's graph, or it would learn to make forgery
         # easier to spot
@@ -193,32 +195,35 @@ class MaskedGan(Objective):
         verdict = self.discriminator(composite + sigma * noise, keep)
         is_real = ~is_fake.gather(1, keep)  # [B, M]
 
-        whole_real = (
-            self.discriminator.global_head(
-                pooled.detach() if self.discriminator.config.detach_global else pooled
-            )
-            .squeeze(-1)
-            .float()
-        )
-        patch = F.binary_cross_entropy_with_logits(verdict.patch, is_real.float())
-        whole = relativistic(whole_real, verdict.whole)
-        loss = config.patch_adversary * patch + config.global_adversary * whole
+        loss = fooled = torch.zeros((), device=real.device)
+        parts: dict[str, float] = {}
+        if config.patch_adversary > 0:
+            patch = F.binary_cross_entropy_with_logits(verdict.patch, is_real.float())
+            loss = loss + config.patch_adversary * patch
+            # the sum and not the mean, which none at all would not have
+            seen_fakes = (F.softplus(-verdict.patch) * ~is_real).sum() / (~is_real).sum().clamp(1)
+            fooled = fooled + config.patch_adversary * seen_fakes
+            parts["d_patch"] = patch.item()
+            parts["d_accuracy"] = patch_accuracy(verdict.patch, is_real)
+        if config.global_adversary > 0:
+            detached = self.discriminator.config.detach_global
+            head = self.discriminator.global_head(pooled.detach() if detached else pooled)
+            whole_real = head.squeeze(-1).float()
+            whole = relativistic(whole_real, verdict.whole)
+            loss = loss + config.global_adversary * whole
+            deceived = relativistic(verdict.whole, whole_real.detach())
+            fooled = fooled + config.global_adversary * deceived
+            parts["d_whole"] = whole.item()
+            parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean().item())
+        parts["diversity"] = diversity(fake.detach(), real)
         if config.penalty > 0:
             some = max(1, round(count * config.penalty_share))
             loss = loss + config.penalty / 2 * self._penalty(
                 composite[:some].detach(), keep[:some], rng
             )
-
-        fooled = config.patch_adversary * F.softplus(-verdict.patch[~is_real]).mean()
-        fooled = fooled + config.global_adversary * relativistic(verdict.whole, whole_real.detach())
-        (push,) = torch.autograd.grad(fooled, composite, retain_graph=True)
-        loss = loss + self._follow(fake, real, push * pixels)
-        parts = {
-            "d_patch": patch.item(),
-            "d_whole": whole.item(),
-            "d_accuracy": patch_accuracy(verdict.patch, is_real),
-            "diversity": diversity(fake.detach(), real),
-        }
+        if config.generator_adversary > 0:
+            (push,) = torch.autograd.grad(fooled, composite, retain_graph=True)
+            loss = loss + self._follow(fake, real, push * pixels)
         return loss, parts
 
     def _forge(
@@ -247,7 +252,6 @@ class MaskedGan(Objective):
 
     def _follow(self, fake: Tensor, real: Tensor, push: Tensor) -> Tensor:
         """A term whose gradient on the fakes is `push`, scaled to the reconstruction's.
-
 
         The ratio of the two gradients is VQGAN's adaptive weight (Esser et al. 2021, eq. 7), taken
         at the pixels, where it needs no further backward pass.
