@@ -45,7 +45,7 @@ class MaskedGanConfig:
     mask_ratio: float = 0.5  # of an image's tokens
     clip_mask_ratio: float = 0.75  # of a clip's tokens, in tubes
     block_chance: float = 0.5  # of masking in squares of 2 x 2 tokens
-    reconstruction: float = 0.5
+    reconstruction: float = 0.25
     reconstruction_share: float = 0.5  # of the batch is decoded
     view: float = 1.0
     temperature: float = 0.2

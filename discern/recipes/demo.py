@@ -37,8 +37,10 @@ SETTINGS = [
     "data.preprocess.stored_frames=12",
 ]
 PRETRAIN_SETTINGS = [
+    "optim.rate=0.001",
+    "loop.evaluations=3",
     "data.loader.clip_share=0.5",
-    "masked_gan.adversary_start=0.2",
+    "masked_gan.adversary_start=0.5",
     "masked_gan.noise_share=0.5",
 ]
 TUNE_SETTINGS = [
