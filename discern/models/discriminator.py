@@ -46,6 +46,13 @@ class Discriminator(nn.Module):
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Verdict:
         """Judge a clip, or only the tokens named by `keep` [B, M].  [B, C, T, H, W] -> Verdict"""
         features = self.backbone(clip, keep)
-        pooled = features.pooled.detach() if self.config.detach_global else features.pooled
         patch = self.patch_head(features.tokens).squeeze(-1).float()
-        return Verdict(patch, self.global_head(pooled).squeeze(-1).float(), features)
+        whole = self.judge_whole(features.pooled, detach=self.config.detach_global)
+        return Verdict(patch, whole, features)
+
+    def judge_whole(self, pooled: Tensor, *, detach: bool) -> Tensor:
+        """The verdict on the whole.  [B, D] -> [B]
+
+        A generator learns through it only undetached: its gradient must reach the pixels.
+        """
+        return self.global_head(pooled.detach() if detach else pooled).squeeze(-1).float()

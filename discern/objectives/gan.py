@@ -118,7 +118,8 @@ class Gan(Objective):
             on_real = self.discriminator(real)
         # gradients reach the discriminator too; the loop steps this phase's player, then clears all
         on_fake = self.discriminator(fake)
-        total = relativistic(_score(on_fake), _score(on_real))
+        whole = self.discriminator.judge_whole(on_fake.features.pooled, detach=False)
+        total = relativistic(_score(on_fake._replace(whole=whole)), _score(on_real))
         parts = {"g_loss": total.item()}
         if config.feature_matching > 0:
             apart = on_fake.features.pooled.mean(0) - on_real.features.pooled.mean(0)

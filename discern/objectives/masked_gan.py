@@ -206,12 +206,12 @@ class MaskedGan(Objective):
             parts["d_patch"] = patch.item()
             parts["d_accuracy"] = patch_accuracy(verdict.patch, is_real)
         if config.global_adversary > 0:
-            detached = self.discriminator.config.detach_global
-            head = self.discriminator.global_head(pooled.detach() if detached else pooled)
-            whole_real = head.squeeze(-1).float()
+            detach = self.discriminator.config.detach_global
+            whole_real = self.discriminator.judge_whole(pooled, detach=detach)
             whole = relativistic(whole_real, verdict.whole)
             loss = loss + config.global_adversary * whole
-            deceived = relativistic(verdict.whole, whole_real.detach())
+            whole_fake = self.discriminator.judge_whole(verdict.features.pooled, detach=False)
+            deceived = relativistic(whole_fake, whole_real.detach())
             fooled = fooled + config.global_adversary * deceived
             parts["d_whole"] = whole.item()
             parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean().item())

@@ -54,6 +54,15 @@ def test_the_global_head_leaves_the_encoder_alone_when_detached(detach: bool) ->
     assert not _has_gradient(discriminator.patch_head)
 
 
+def test_a_generator_learns_through_the_verdict_on_the_whole() -> None:
+    discriminator, clip = _discriminator(), _clip().requires_grad_()
+    verdict = discriminator(clip)
+    whole = discriminator.judge_whole(verdict.features.pooled, detach=False)
+    assert torch.equal(whole, verdict.whole)
+    (gradient,) = torch.autograd.grad(whole.sum(), clip)
+    assert gradient.any()
+
+
 def test_the_patch_head_teaches_the_encoder() -> None:
     discriminator = _discriminator()
     discriminator(_clip()).patch.sum().backward()
