@@ -1,0 +1,149 @@
+"""Tuning: targets of mixed items, the loss by hand, a frozen encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from discern.clip import Batch
+from discern.objectives.supervised import Supervised, _beta, _span
+from tests.tiny import batch, rng, supervised
+
+MIX = {"mixup": {"cutmix": 0.0, "mixup": 0.8}, "cutmix": {"mixup": 0.0, "cutmix": 1.0}}
+
+
+def _flat(count: int = 6, side: int = 16) -> tuple[Tensor, Tensor]:
+    """Item i is of value i all over, and of class i."""
+    values = torch.arange(float(count)).view(-1, 1, 1, 1, 1)
+    return values.expand(count, 3, 2, side, side).contiguous(), torch.eye(count)
+
+
+def _plain(clip: Tensor, r: torch.Generator) -> Tensor:
+    return clip.float() / 127.5 - 1
+
+
+@pytest.mark.parametrize("kind", MIX)
+def test_targets_sum_to_one_and_name_at_most_two(kind: str) -> None:
+    objective = supervised(mix_chance=1.0, **MIX[kind])
+    mixed = 0
+    for seed in range(50):
+        clip, target = objective._mix(*_flat(), rng(seed))
+        torch.testing.assert_close(target.sum(1), torch.ones(6))
+        assert target.min() >= 0 and (target > 0).sum(1).max() <= 2
+        mixed += int((target.amax(1) < 1).any())
+        assert clip.shape == (6, 3, 2, 16, 16)
+    assert mixed > 40
+
+
+def test_mixup_blends_pixels_as_it_blends_targets() -> None:
+    objective = supervised(mix_chance=1.0, **MIX["mixup"])
+    for seed in range(30):
+        clip, target = objective._mix(*_flat(), rng(seed))
+        expected = (target * torch.arange(6.0)).sum(1)
+        torch.testing.assert_close(clip, expected.view(-1, 1, 1, 1, 1).expand_as(clip))
+
+
+def test_cutmix_share_is_the_share_of_pixels_that_changed() -> None:
+    objective = supervised(mix_chance=1.0, **MIX["cutmix"])
+    shares = []
+    for seed in range(60):
+        plain, classes = _flat()
+        clip, target = objective._mix(plain, classes, rng(seed))
+        assert torch.equal(plain, _flat()[0])  # the input is as it was
+        for item in range(6):
+            for label in range(6):
+                share = (clip[item] == label).float().mean().item()
+                assert target[item, label].item() == pytest.approx(share, abs=1e-6)
+            changed = clip[item] != item
+            assert torch.equal(changed, changed[:1, :1].expand_as(changed))  # in all frames
+            rows, columns = changed[0, 0].any(1), changed[0, 0].any(0)
+            assert torch.equal(changed[0, 0], rows.unsqueeze(1) & columns)  # one rectangle
+        shares.append(target.diagonal().min().item())
+    assert max(shares) > 0.9 and min(shares) < 0.35
+
+
+def test_chance_of_mixing() -> None:
+    plain, classes = _flat()
+    for chance, low, high in ((0.0, 0, 0), (0.5, 70, 130), (1.0, 180, 200)):
+        objective = supervised(mix_chance=chance)
+        mixed = sum(
+            not torch.equal(objective._mix(plain, classes, rng(seed))[1], classes)
+            for seed in range(200)
+        )
+        assert low <= mixed <= high
+
+
+def test_half_of_the_mixing_is_cutmix() -> None:
+    objective = supervised(mix_chance=1.0, mixup=1.0, cutmix=1.0)
+    cut = 0
+    for seed in range(200):
+        clip, target = objective._mix(*_flat(), rng(seed))
+        cut += bool((clip == clip.round()).all())
+    assert 80 <= cut <= 130
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.0, "cutmix": 0.0}, {}])
+def test_nothing_to_mix_with(settings: dict[str, float]) -> None:
+    plain, classes = _flat(1)
+    for seed in range(5):
+        clip, target = supervised(mix_chance=1.0, **settings)._mix(plain, classes, rng(seed))
+        assert torch.equal(clip, plain) and torch.equal(target, classes)
+    if settings:
+        plain, classes = _flat()
+        clip, target = supervised(mix_chance=1.0, **settings)._mix(plain, classes, rng())
+        assert torch.equal(clip, plain) and torch.equal(target, classes)
+
+
+def _loss(objective: Supervised, items: Batch, progress: float = 0.5) -> Any:
+    return objective.loss("classifier", items, rng(), progress)
+
+
+def test_loss_by_hand() -> None:
+    objective = supervised(mix_chance=0.0, label_smoothing=0.1).eval()
+    objective.view = _plain
+    items = batch(8)
+    assert items.label is not None
+    losses = _loss(objective, items)
+    logits = objective.classifier(_plain(items.clip, rng()))
+    smooth = F.one_hot(items.label, 3) * 0.9 + 0.1 / 3
+    expected = -(smooth * logits.log_softmax(1)).sum(1).mean().item()
+    assert losses.total.item() == pytest.approx(expected, rel=1e-5)
+    right = (logits.argmax(1) == items.label).float().mean().item()
+    assert losses.parts == {"cross_entropy": losses.total.item(), "train_accuracy": right}
+
+
+def test_a_frozen_encoder_learns_later() -> None:
+    objective = supervised(freeze_encoder=0.3).train()
+    for progress, learns in ((0.0, False), (0.29, False), (0.3, True), (1.0, True)):
+        objective.zero_grad(set_to_none=True)
+        _loss(objective, batch(8), progress).total.backward()
+        assert objective.classifier.head.weight.grad is not None
+        found = [p.grad is not None for p in objective.classifier.backbone.parameters()]
+        assert all(found) is learns and any(found) is learns
+
+
+def test_unlabelled_items_are_refused() -> None:
+    with pytest.raises(AssertionError):
+        _loss(supervised(), Batch(clip=batch(2).clip))
+    with pytest.raises(RuntimeError):
+        _loss(supervised(), Batch(clip=batch(2).clip, label=torch.tensor([0, -1])))
+
+
+def test_beta_draws() -> None:
+    for alpha in (0.2, 1.0, 4.0):
+        draws = torch.tensor([_beta(alpha, rng(seed)) for seed in range(1500)])
+        assert draws.min() >= 0 and draws.max() <= 1
+        assert draws.mean().item() == pytest.approx(0.5, abs=0.04)
+        expected = 1 / (4 * (2 * alpha + 1))  # the variance of Beta(alpha, alpha)
+        assert draws.var().item() == pytest.approx(expected, rel=0.12)
+
+
+def test_spans_stay_inside() -> None:
+    spans = [_span(16, 0.5, rng(seed)) for seed in range(200)]
+    assert all(0 <= first <= last <= 16 and last - first <= 8 for first, last in spans)
+    assert max(last - first for first, last in spans) == 8
+    assert min(first for first, _ in spans) == 0 and max(last for _, last in spans) == 16
