@@ -63,10 +63,10 @@ docs: $(VENV)/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/dev.stamp
-	@for script in benchmarks/bench_*.py; do \
-	  test -e "$$script" || { echo "no benchmarks here yet"; break; }; \
-	  echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
-	done
+	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python benchmarks/few_labels.py cifar10
+	$(BIN)/python benchmarks/few_labels.py jhmdb
+	$(BIN)/python benchmarks/page.py
 
 clean:
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
