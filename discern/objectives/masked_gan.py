@@ -312,10 +312,12 @@ def fake_time(clip: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 class BatchStandardize(nn.Module):
-    """Zero mean and unit deviation over the batch, without learned or running numbers.  [B, D] -> [B, D]
+    """Zero mean and unit deviation over the batch, without learned or running numbers.
 
-    Early features all point the same way; without this step in the head (not in the encoder) a contrast needs hundreds
-    of steps to leave the plateau at log B.
+    [B, D] -> [B, D]
+
+    Early features all point the same way; without this step in the head (not in the encoder) a
+    contrast needs hundreds of steps to leave the plateau at log B.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from discern.clip import Batch
-from discern.objectives.masked_gan import TIME_FAKES, MaskedGan, fake_time
+from discern.objectives.masked_gan import (
+    TIME_FAKES,
+    BatchStandardize,
+    MaskedGan,
+    fake_time,
+    projection_head,
+)
 from discern.objectives.masking import random_mask
 from tests.tiny import batch, masked_gan, rng
 
@@ -380,6 +386,20 @@ def test_masks_of_clips_are_tubes() -> None:
         assert torch.equal(both, torch.arange(16).expand(6, -1))
     keep = random_mask(6, (2, 4, 4), 0.5, rng(), tube=True).keep
     assert keep.shape == (6, 16)
+
+
+@torch.no_grad()
+def test_the_head_of_the_contrast_sees_what_differs_in_the_batch() -> None:
+    x = 5 + torch.randn(64, 8, generator=rng()) * torch.linspace(0.1, 3, 8)
+    found = BatchStandardize()(x.bfloat16().float())
+    torch.testing.assert_close(found.mean(0), torch.zeros(8), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.std(0, unbiased=False), torch.ones(8), rtol=0.01, atol=0.01)
+    assert BatchStandardize()(x[:1]).abs().max() == 0  # a single item differs from nothing
+    assert list(BatchStandardize().state_dict()) == []
+    head = projection_head(8, 4)
+    assert head(x).shape == (64, 4)
+    # a shift that all features share makes no difference
+    torch.testing.assert_close(head(x + 3.0), head(x), rtol=0, atol=1e-3)
 
 
 # ---------------------------------------------------------------- time
