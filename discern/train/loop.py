@@ -116,7 +116,7 @@ def fit(
         _restore(objective, optimizers, *saved, state)
         watch.load(state.watch)
     started = time.monotonic() - state.seconds
-    last_log, logged_step = 0.0, state.step
+    last_log, logged_step = state.seconds, state.step
     parts: dict[str, float] = {}
     stopped_by: str | None = None
     if _progress(config, state) >= 1.0:
