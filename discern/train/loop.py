@@ -124,6 +124,7 @@ def fit(
 
     for position, batch in loader.batches(state.position):
         progress = _progress(config, state)
+        said: dict[str, float] = {}  # by this step; `parts` keeps what clips or images said last
         rng = step_rng(seed, state.step)
         batch = batch.to(device)
         for phase, player in objective.players.items():
@@ -132,10 +133,11 @@ def fit(
                 losses = objective.loss(phase, batch, rng, progress)
             losses.total.backward()
             norm = nn.utils.clip_grad_norm_(player.parameters(), optim.clip_norm)
-            parts |= losses.parts
+            said |= losses.parts
             if watch.healthy(losses.total, norm):
                 optimizers[phase].step()
             objective.zero_grad(set_to_none=True)
+        parts |= said
         update_averages(objective.averages, config.ema_decay, state.step)
         state.step += 1
         state.position = position
@@ -143,7 +145,7 @@ def fit(
         progress = _progress(config, state)
 
         # what goes wrong is answered at once, and written down
-        for warning in watch.look(objective, parts):
+        for warning in watch.look(objective, said):
             journal.log(step=state.step, event=warning)
         if watch.must_roll_back:
             saved = keeper.load()
