@@ -172,7 +172,8 @@ def fit(
             stopped_by = stopped_by or "signal"
         # once in a while, and at the end: a checkpoint; never of a network that has gone wrong
         state.seconds = time.monotonic() - started
-        if stopped_by != "diverged" and (stopped_by or progress >= state.next_save):
+        due = progress >= state.next_save and watch.skipped == 0
+        if stopped_by != "diverged" and (stopped_by or due):
             often = max(config.saves, math.ceil((config.minutes or 0) / config.save_minutes))
             state.next_save = _next(state.next_save, progress, often)
             state.watch = watch.dump()
