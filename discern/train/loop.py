@@ -134,7 +134,7 @@ def fit(
             losses.total.backward()
             norm = nn.utils.clip_grad_norm_(player.parameters(), optim.clip_norm)
             said |= losses.parts
-            if watch.healthy(losses.total, norm):
+            if watch.healthy(losses.total, norm, phase):
                 optimizers[phase].step()
             objective.zero_grad(set_to_none=True)
         parts |= said

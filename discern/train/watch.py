@@ -26,7 +26,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.rate_scale = 1.0
-        self.skipped = 0  # in a row
+        self.skips: dict[str, int] = {}  # phase -> in a row
         self.roll_backs = 0
         self.signs: dict[str, int] = {}
         self.eased = 0
@@ -34,17 +34,22 @@ class Watch:
         self.gave_up: str | None = None
         self._pending: list[str] = []
 
-    def healthy(self, loss: Tensor, gradient_norm: Tensor) -> bool:
-        """May this step be taken?  A loss or gradient that is not finite may not."""
+    @property
+    def skipped(self) -> int:
+        """Steps in a row that were skipped, in the phase where it is worst."""
+        return max(self.skips.values(), default=0)
+
+    def healthy(self, loss: Tensor, gradient_norm: Tensor, phase: str) -> bool:
+        """May this phase's step be taken?  A loss or gradient that is not finite may not."""
         if bool(torch.isfinite(loss.detach())) and bool(torch.isfinite(gradient_norm)):
-            self.skipped = 0
+            self.skips[phase] = 0
             return True
-        self.skipped += 1
+        self.skips[phase] = self.skips.get(phase, 0) + 1
         self._pending.append(
-            f"loss or gradient is not finite: step skipped ({self.skipped} in a row)"
+            f"loss or gradient is not finite: step skipped ({self.skips[phase]} in a row)"
         )
-        if self.skipped >= SKIPS_BEFORE_ROLL_BACK:
-            self.skipped = 0
+        if self.skips[phase] >= SKIPS_BEFORE_ROLL_BACK:
+            self.skips.clear()
             self.roll_backs += 1
             if self.roll_backs > ROLL_BACKS_BEFORE_STOP:
                 self.gave_up = "the loss stays not finite: lower the rate, for example --rate 1e-4"
