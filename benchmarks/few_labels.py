@@ -1,11 +1,13 @@
-"""Few labels, equal minutes: pre-trained and tuned, against from scratch and hand-crafted, on real images and clips.
+"""Few labels, equal minutes: pre-trained and tuned, against from scratch and hand-crafted, on real
+images and clips.
 
     python benchmarks/few_labels.py cifar10 --seeds 0 1 2 --pretrain 15 --tune 5
     python benchmarks/few_labels.py jhmdb --seeds 0 1 2 --pretrain 15 --tune 5
 
-Every cell is one command of `discern` in a child process, one at a time.  A cell that is in the JSON is not run again, so
-that a table can be filled over days; `--out` keeps the run folders.  Data: DISCERN_DATA (see CONTRIBUTING.md), unpacked
-once into `--out`.  The test split is read once per cell, at its end; nothing is chosen by it.
+Every cell is one command of `discern` in a child process, one at a time.  A cell that is in the
+JSON is not run again, so that a table can be filled over days; `--out` keeps the run folders.
+Data: DISCERN_DATA (see CONTRIBUTING.md), unpacked once into `--out`.  The test split is read once
+per cell, at its end; nothing is chosen by it.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ def main() -> None:
             done["summary"] = summary(done["cells"])
             table.parent.mkdir(exist_ok=True)
             table.write_text(json.dumps(done, indent=1) + "\n")
-            print(cell, seed, {k: v for k, v in found.items() if k in ("accuracy", "knn", "methods")})
+            print(
+                cell, seed, {k: v for k, v in found.items() if k in ("accuracy", "knn", "methods")}
+            )
     print(json.dumps(done["summary"], indent=1))
 
 
@@ -119,9 +123,25 @@ def tuned(
 
 
 def discern(
-    verb: str, folder: Path, args: argparse.Namespace, out: Path, seed: int, minutes: float, *more: str
+    verb: str,
+    folder: Path,
+    args: argparse.Namespace,
+    out: Path,
+    seed: int,
+    minutes: float,
+    *more: str,
 ) -> dict[str, Any]:
-    words = [verb, str(folder), "--out", str(out), "--minutes", f"{minutes:g}", "--seed", str(seed), *more]
+    words = [
+        verb,
+        str(folder),
+        "--out",
+        str(out),
+        "--minutes",
+        f"{minutes:g}",
+        "--seed",
+        str(seed),
+        *more,
+    ]
     for setting in SETS[args.data]["settings"]:
         words += ["--set", setting.replace("{film}", film(folder))]
     if not (out / "results.json").exists():
@@ -131,7 +151,10 @@ def discern(
 
 
 def film(folder: Path) -> str:
-    """A pattern for the source film of a clip, its name before the action: films stay on one side of a split."""
+    """A pattern for the source film of a clip, its name before the action:
+
+    films stay on one side of a split.
+    """
     actions = "|".join(sorted(path.name for path in (folder / "train").iterdir()))
     return f"([^/]+)_(?:{actions})_[fuhl]_"
 
@@ -177,12 +200,19 @@ def versions() -> dict[str, str]:
 
     import discern as package
 
-    return {"discern": package.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "discern": package.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def commit() -> str:
     return subprocess.run(
-        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
 
 

@@ -1,7 +1,7 @@
 """RESULTS.md and the table in README.md, from the JSON in `results/`; nothing is typed by hand.
 
-    python benchmarks/page.py            write both
-    python benchmarks/page.py --check    exit 1 when they are not what the JSON says
+python benchmarks/page.py            write both
+python benchmarks/page.py --check    exit 1 when they are not what the JSON says
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def few_labels(path: Path) -> str:
     """Accuracy on the test split of each method, mean over seeds."""
     found = json.loads(path.read_text())
     pretraining, tuning = re.findall(r"_([\d.]+)\+([\d.]+)\.json$", path.name)[0]
-    title = f"### {DATA[found['data']]}: {pretraining} minutes of pre-training, {tuning} of tuning, 2 cores"
+    budget = f"{pretraining} minutes of pre-training, {tuning} of tuning, 2 cores"
+    title = f"### {DATA[found['data']]}: {budget}"
     rows = ["| Method | Test accuracy | 95 % interval | Seeds |", "|---|---|---|---|"]
     for name, block in sorted(found["summary"].items(), key=lambda entry: -entry[1]["mean"]):
         low_high = block.get("interval")
         interval = f"{100 * low_high[0]:.1f} to {100 * low_high[1]:.1f}" if low_high else "one seed"
-        rows.append(
-            f"| {NAMES.get(name, name)} | {100 * block['mean']:.1f} | {interval} | {block['seeds']} |"
-        )
+        numbers = f"{100 * block['mean']:.1f} | {interval} | {block['seeds']}"
+        rows.append(f"| {NAMES.get(name, name)} | {numbers} |")
     load = max(cell["load_before"] for cell in found["cells"].values())
     note = f"`{Path(found['command'].split()[0]).name} {' '.join(found['command'].split()[1:])}`"
     note += f"; intervals over seeds by Student's t; other load on the machine up to {load:.1f}."

@@ -1,4 +1,4 @@
-"""Configuration: frozen dataclasses to and from JSON, and `a.b=c` overrides.  An unknown key is an error."""
+"""Frozen dataclasses to and from JSON, and `a.b=c` overrides.  An unknown key is an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
-    """A validated configuration.  Raises ConfigError for an unknown key or a value that does not fit."""
+    """A validated configuration.
+
+    Raises ConfigError for an unknown key or a value that does not fit.
+    """
     _refuse_unknown(kind, values, prefix="")
     try:
         # via JSON, so that lists become tuples and numbers keep their types
@@ -38,7 +41,9 @@ def override(config: T, assignments: Iterable[str]) -> T:
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator:
-            raise ConfigError(f"--set {assignment}: write it as key=value, for example --set train.batch_size=64")
+            raise ConfigError(
+                f"--set {assignment}: write it as key=value, for example --set train.batch_size=64"
+            )
         _set(values, type(config), key.strip(), _parse(text.strip()))
     return from_dict(type(config), values)
 
@@ -72,7 +77,9 @@ def _set(values: dict[str, Any], kind: type, key: str, value: Any) -> None:
     for depth, part in enumerate(parents):
         _refuse_unknown(node_kind, {part: None}, prefix=".".join(parents[:depth]))
         if not isinstance(node.get(part), dict):
-            raise ConfigError(f"--set {key}: {'.'.join(parents[: depth + 1])} is one value and has no parts")
+            raise ConfigError(
+                f"--set {key}: {'.'.join(parents[: depth + 1])} is one value and has no parts"
+            )
         node, node_kind = node[part], _field_type(node_kind, part)
     _refuse_unknown(node_kind, {last: None}, prefix=".".join(parents))
     node[last] = value

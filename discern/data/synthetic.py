@@ -1,7 +1,8 @@
-"""The embedded data set: scikit-learn's real handwritten digits as images, and clips of those digits moving.
+"""The embedded data set: scikit-learn's real handwritten digits as images, and clips of those
+digits moving.
 
-Nothing is downloaded.  A folder comes out, in `train/` and `test/`, with 10 image classes (which digit) and 8 clip
-classes (odd or even digit x direction); no digit is on both sides.
+Nothing is downloaded.  A folder comes out, in `train/` and `test/`, with 10 image classes (which
+digit) and 8 clip classes (odd or even digit x direction); no digit is on both sides.
 """
 
 from __future__ import annotations

@@ -106,7 +106,8 @@ def accuracy(model: torch.nn.Module, sets: Mapping[Kind, ClipSet]) -> float:
 def seconds_per_item(model: Model, items: ClipSet, repeats: int = 3) -> float:
     """Processor time of one item on one thread, from uint8 frames to probabilities, in batches.
 
-    The best of a few repeats, as the hand-crafted methods are timed: other work on the machine only adds time.
+    The best of a few repeats, as the hand-crafted methods are timed: other work on the machine only
+    adds time.
     """
     few = items.subset(np.arange(min(TIMED_ITEMS, len(items))))
     threads = torch.get_num_threads()

@@ -32,6 +32,7 @@ from discern.objectives.adversarial import (
     patch_accuracy,
     relativistic,
 )
+from discern.objectives.coder import Coder
 from discern.objectives.masking import Mask, random_mask
 from discern.objectives.objective import Losses, Objective, ramp
 
@@ -62,6 +63,8 @@ class MaskedGanConfig:
     adversary_keep: float = 0.5  # of the tokens the discriminator reads
     adversary_noise: float = 0.15  # instance noise on what it reads, annealed to 0
     noise_share: float = 0.25  # of the adversary's fakes are drawn from noise alone
+    code: float = 0.5  # a variational code teaches the generator to draw from noise
+    code_share: float = 0.125  # of the batch
     penalty: float = 0.1  # gamma of R1 and R2
     penalty_sigma: float = 0.03
     penalty_share: float = 0.25  # of the adversary's items
@@ -90,6 +93,7 @@ class MaskedGan(Objective):
         self.predictor = projection_head(config.projection, config.projection)
         self.time_head = nn.Linear(width, len(TIME_FAKES))
         self.time_head.apply(init_linear)
+        self.coder = Coder(width, generator.config.noise)
         # eased by the watch when the adversary wins or loses outright
         self.register_buffer("adversary_scale", torch.ones(()))
         self.average = nn.ModuleList(
@@ -100,6 +104,7 @@ class MaskedGan(Objective):
             zip((discriminator, generator, self.projector), self.average, strict=True)
         )
         live = [discriminator, generator, self.projector, self.predictor, self.time_head]
+        live += [self.coder]
         self.players = {"both": nn.ModuleList(live)}
 
     def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
@@ -127,6 +132,9 @@ class MaskedGan(Objective):
         if strength > 0 and (config.patch_adversary > 0 or config.global_adversary > 0):
             adversary, said = self._adversary_loss(seen, features, mask, rng, progress)
             total, parts = total + strength * adversary, parts | said
+        if config.code > 0:
+            code = self._code_loss(batch, rng)
+            total, parts["code"] = total + config.code * code, code.item()
         if config.time_fakes > 0 and seen.shape[2] > 1:
             motion, said = self._time_loss(clips[0], rng)
             total, parts = total + config.time_fakes * motion, parts | said
@@ -171,6 +179,15 @@ class MaskedGan(Objective):
         target = self._patches(clip)
         weight = 1.0 / (target.var(dim=-1) + 0.02)  # 0.02: flat patches must not rule the loss
         return (self._patches(painted) - target).square().mean(dim=-1) * weight
+
+    def _code_loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        """On lightly augmented items: samples shall look like data, not like views of it."""
+        clip = self.masked(
+            batch.clip[: max(1, round(len(batch.clip) * self.config.code_share))], rng
+        )
+        with torch.no_grad():  # the encoder learns nothing here
+            pooled = self.discriminator.backbone(clip).pooled
+        return self.coder.loss(pooled, clip, self.generator, rng)
 
     def _adversary_loss(
         self, clip: Tensor, features: Features, mask: Mask, rng: torch.Generator, progress: float

@@ -47,6 +47,7 @@ def mae() -> RunConfig:
         view=0.0,
         patch_adversary=0.0,
         global_adversary=0.0,
+        code=0.0,
         time_fakes=0.0,
     )
     return replace(masked_gan(), masked_gan=weights)
@@ -59,6 +60,7 @@ def view() -> RunConfig:
         reconstruction=0.0,
         patch_adversary=0.0,
         global_adversary=0.0,
+        code=0.0,
         time_fakes=0.0,
     )
     return replace(masked_gan(), masked_gan=weights)
