@@ -53,6 +53,7 @@ class Watch:
             self.roll_backs += 1
             if self.roll_backs > ROLL_BACKS_BEFORE_STOP:
                 self.gave_up = "the loss stays not finite: lower the rate, for example --rate 1e-4"
+                self._pending.append(f"given up: {self.gave_up}")
             else:
                 self.must_roll_back = True
         return False
