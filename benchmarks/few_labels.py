@@ -47,7 +47,9 @@ def main() -> None:
     table = HERE / "results" / f"few_labels_{args.data}_{args.pretrain:g}+{args.tune:g}.json"
     folder = unpacked(args.data, args.out)
     done = json.loads(table.read_text()) if table.exists() else {"cells": {}}
-    done |= {"command": " ".join(sys.argv), "data": args.data, "hardware": hardware()}
+    command = " ".join(["python", "benchmarks/few_labels.py", *sys.argv[1:]])
+    done |= {"command": command.replace(str(args.out), "OUT")}
+    done |= {"data": args.data, "hardware": hardware()}
     for seed in args.seeds:
         for cell in args.cells:
             if f"{cell}-{seed}" in done["cells"]:
@@ -192,7 +194,15 @@ def interval(values: list[float]) -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    return {"cpu": cpu_name(), "cores": os.cpu_count()}
+
+
+def cpu_name() -> str:
+    """The processor as Linux names it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def versions() -> dict[str, str]:

@@ -59,7 +59,7 @@ def few_labels(path: Path) -> str:
         numbers = f"{100 * block['mean']:.1f} | {interval} | {block['seeds']}"
         rows.append(f"| {NAMES.get(name, name)} | {numbers} |")
     load = max(cell["load_before"] for cell in found["cells"].values())
-    note = f"`{Path(found['command'].split()[0]).name} {' '.join(found['command'].split()[1:])}`"
+    note = f"`{found['command']}`"
     note += f"; intervals over seeds by Student's t; other load on the machine up to {load:.1f}."
     return "\n".join([title, "", *rows, "", note, ""])
 

@@ -20,5 +20,4 @@ def test_every_result_says_how_it_was_made() -> None:
     for path in results:
         found = json.loads(path.read_text())
         assert found["command"], path
-        assert "machine" not in found, path
-        assert "/work/" not in path.read_text(), f"{path.name} holds a path of some machine"
+        assert str(ROOT.parent) not in path.read_text(), f"{path.name} holds a path of a machine"
