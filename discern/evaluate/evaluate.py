@@ -18,9 +18,10 @@ from PIL import Image
 from discern.clip import Kind
 from discern.data.badfiles import BadFiles
 from discern.data.clipset import ClipSet, clip_sets, load_all
+from discern.data.items import Source
 from discern.data.limits import Limits
 from discern.data.sources import open_source
-from discern.data.splits import make_splits
+from discern.data.splits import make_splits, read_splits
 from discern.errors import DataError
 from discern.evaluate.metrics import metrics
 from discern.files import write_bytes
@@ -38,7 +39,10 @@ SHOWN_WRONG = 40  # thumbnails of the surest wrong predictions
 def evaluate(
     model: Path | str, source: str | Sequence[str], out: Path | str, *, strict: bool = False
 ) -> dict[str, Any]:
-    """Measure a model on the test part of a source, or on all of it when it has no parts.
+    """Measure a model on items that it was not trained on.
+
+    Of the source it was trained on that is its test part; of another one its own test part, or all
+    of it when it has no parts.
 
     Writes results.json, predictions.jsonl, report.html into `out`.  Raises UsageError, DataError,
     IntegrityError.
@@ -54,7 +58,7 @@ def evaluate(
             f"{data.spec}: classes that the model does not know: {', '.join(unknown[:5])}; "
             f"it knows {', '.join(bundle.labels[:8])}"
         )
-    chosen = _test_items(data.items)
+    chosen = _unseen(bundle.path.parent, specs, data)
     with Run.open(
         Path(out), "evaluate", {"model": str(model), "source": specs, "strict": strict}
     ) as run:
@@ -165,10 +169,25 @@ def _thumbnail(out: Path, kind: Kind, items: ClipSet, position: int, place: int)
     return name
 
 
-def _test_items(items: Sequence[Any]) -> list[int]:
-    """The test part as the source marks it; a source without parts is taken whole."""
-    labelled = [i for i, item in enumerate(items) if item.labels]
-    if not any(items[i].split for i in labelled):
+def _unseen(run: Path, specs: Sequence[str], data: Source) -> list[int]:
+    """The items to measure on: of the source that the model was trained on, only its test part.
+
+    Of another source its own test part, or all of it when it has no parts.
+    """
+    labelled = [i for i, item in enumerate(data.items) if item.labels]
+    trained_on = _sources_of(run)
+    if trained_on == [str(Path(spec).absolute()) for spec in specs]:
+        return list(read_splits(run / "splits.json", data.items).test)
+    if not any(data.items[i].split for i in labelled):
         return labelled
-    splits = make_splits(items, seed=0)
-    return list(splits.test)
+    return list(make_splits(data.items, seed=0).test)
+
+
+def _sources_of(run: Path) -> list[str] | None:
+    """What a run folder says it was trained on; None where the model lies alone."""
+    try:
+        settings = json.loads((run / "config.json").read_text())["settings"]
+        known = (run / "splits.json").exists()
+        return [str(Path(spec).absolute()) for spec in settings["source"]] if known else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
