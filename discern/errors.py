@@ -1,4 +1,6 @@
-"""What can go wrong for a user: each error is one line that names the way out, and carries its exit code."""
+"""What can go wrong for a user: one line that names the way out, and an exit code."""
+
+import signal
 
 EXIT_DONE = 0
 EXIT_INTERNAL = 1
@@ -10,7 +12,10 @@ EXIT_INTEGRITY = 6
 
 
 class DiscernError(Exception):
-    """An error the user can act on.  The command line prints its text as one line and exits with `exit_code`."""
+    """An error the user can act on.
+
+    The command line prints its text as one line and exits with `exit_code`.
+    """
 
     exit_code = EXIT_INTERNAL
 
@@ -19,6 +24,14 @@ class UsageError(DiscernError):
     """A wrong command, flag, path or setting."""
 
     exit_code = EXIT_USAGE
+
+
+class Interrupted(DiscernError):
+    """A signal ended a run, which is saved.  Exits as shells say it: 128 + the signal's number."""
+
+    def __init__(self, out: object, name: str) -> None:
+        super().__init__(f"{name}: {out} is saved: the same command goes on from there")
+        self.exit_code = 128 + signal.Signals[name]
 
 
 class ConfigError(UsageError):

@@ -16,6 +16,7 @@ from discern.clip import Kind
 from discern.data.badfiles import BadFiles
 from discern.data.clipset import ClipSet
 from discern.data.loader import evaluation_batches
+from discern.errors import Interrupted
 from discern.evaluate.probe import knn_accuracy
 from discern.log import Run
 from discern.models.backbone import Backbone
@@ -69,9 +70,8 @@ def pretrain(
 ) -> dict[str, Any]:
     """Learn from images and clips without labels.
 
-    The same call on an unfinished run resumes it exactly.
-    Labels, where there are any, serve only the k-NN probe in the log.  Items of a test split are
-    never seen.
+    The same call on an unfinished run resumes it exactly.  Labels, where there are any, serve only
+    the k-NN probe in the log.  Items of a test split are never seen.  Raises as `train` does.
     """
     specs = [sources] if isinstance(sources, str) else list(sources)
     source = open_checked(specs)
@@ -112,7 +112,7 @@ def _pretrain(run: Run, source: Any, config: RunConfig, start: Any, strict: bool
             objective, sets, config, run, evaluate=probe if probe.sets else None, report=bar
         )
     if signal is not None and outcome.stopped_by == "signal":
-        return interrupted(run, signal)
+        raise Interrupted(run.out, signal)
     model = pretrained_model(objective.cpu())
     made = {
         "verb": "pretrain",
@@ -147,12 +147,6 @@ def _pretrain(run: Run, source: Any, config: RunConfig, start: Any, strict: bool
     results["report"] = str(write_report(run.out))
     results["exit_code"] = 0 if outcome.stopped_by != "diverged" else 3
     return results
-
-
-def interrupted(run: Run, signal: str) -> dict[str, Any]:
-    """Saved and ready to be resumed; no results are written."""
-    code = {"SIGTERM": 143, "SIGINT": 130}.get(signal, 3)
-    return {"stopped_by": "signal", "out": str(run.out), "exit_code": code}
 
 
 class _Probe:

@@ -14,13 +14,13 @@ from discern.clip import Kind
 from discern.data.badfiles import BadFiles
 from discern.data.clipset import ClipSet
 from discern.data.items import Source, require_classes
-from discern.errors import DataError
+from discern.errors import DataError, Interrupted
 from discern.evaluate.evaluate import accuracy, measure
 from discern.log import Run
 from discern.models.weights import Bundle, load_bundle, save_bundle
 from discern.recipes import images
 from discern.recipes.prepare import Parts, divide, load_sets, open_checked, shaped_for
-from discern.recipes.pretrain import MAY_CHANGE, interrupted
+from discern.recipes.pretrain import MAY_CHANGE
 from discern.recipes.progress import progress_bar
 from discern.recipes.samples import sample_sheets
 from discern.report.page import write_report
@@ -58,7 +58,7 @@ def train(
     """Tune a classifier to the target or to the end of budget or patience; then test it once.
 
     `exit_code` in the answer is 0 when the target was met or none was set, else 3.  The same call
-    on an unfinished run resumes it exactly.  Raises UsageError, ConfigError, DataError,
+    on an unfinished run resumes it exactly.  Raises UsageError, ConfigError, DataError, Interrupted,
     IntegrityError.
     """
     specs = [source] if isinstance(source, str) else list(source)
@@ -147,7 +147,7 @@ def _train(
             objective, sets, config, run, evaluate=evaluate, report=bar
         )
     if signal is not None and outcome.stopped_by == "signal":
-        return interrupted(run, signal)
+        raise Interrupted(run.out, signal)
     model = tuned_model(objective.cpu(), base)
     results = _results(run, config, parts, outcome, sets, len(bad), start)
     if test:  # the one look at the test split
