@@ -119,8 +119,10 @@ def fit(
     last_log, logged_step = state.seconds, state.step
     parts: dict[str, float] = {}
     stopped_by: str | None = None
-    if _progress(config, state) >= 1.0:
-        return Outcome(stopped_by=_budget_name(config), state=state)
+    if saved is not None:
+        stopped_by = _already(config, state)
+        if stopped_by is not None:
+            return Outcome(stopped_by=stopped_by, state=state)
 
     for position, batch in loader.batches(state.position):
         progress = _progress(config, state)
@@ -224,11 +226,22 @@ def _judge(
         state.best, state.stale = accuracy, 0
     else:
         state.stale += 1
-    if config.target_accuracy is not None and accuracy >= config.target_accuracy:
+    return _reached(config, state)
+
+
+def _reached(config: LoopConfig, state: State) -> str | None:
+    """Which end, other than that of the budget, the last evaluation brought."""
+    if config.target_accuracy is not None and state.best >= config.target_accuracy:
         return "target"
     if config.patience is not None and state.stale >= config.patience:
         return "patience"
     return None
+
+
+def _already(config: LoopConfig, state: State) -> str | None:
+    """What had ended the training that left this checkpoint, if it had ended."""
+    is_over = _progress(config, state) >= 1.0
+    return _reached(config, state) or (_budget_name(config) if is_over else None)
 
 
 def _tensors(objective: Objective, optimizers: dict[str, torch.optim.AdamW]) -> dict[str, Tensor]:
