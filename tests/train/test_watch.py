@@ -1,0 +1,145 @@
+"""The watch: what it skips, when it rolls back or gives up, what it does about a collapse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from discern.train.watch import (
+    ALIKE,
+    LOOKS,
+    ROLL_BACKS_BEFORE_STOP,
+    SKIPS_BEFORE_ROLL_BACK,
+    Watch,
+)
+from tests.tiny import gan, masked_gan, supervised
+
+FINE, NAN, INF = torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(float("inf"))
+HEALTHY = {"d_accuracy": 0.8, "diversity": 0.9}
+
+
+def _look(
+    watch: Watch, objective: torch.nn.Module, parts: dict[str, float], times: int
+) -> list[str]:
+    return [line for _ in range(times) for line in watch.look(objective, parts)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("loss", "norm", "healthy"),
+    [
+        (FINE, FINE, True),
+        (NAN, FINE, False),
+        (FINE, NAN, False),
+        (INF, FINE, False),
+        (FINE, INF, False),
+    ],
+)
+def test_only_finite_steps_are_taken(loss: torch.Tensor, norm: torch.Tensor, healthy: bool) -> None:
+    watch = Watch()
+    assert watch.healthy(loss, norm, "both") is healthy
+    assert watch.skipped == (0 if healthy else 1)
+    said = watch.look(supervised(), {})
+    assert (len(said) == 0) is healthy
+    assert watch.look(supervised(), {}) == []  # said once
+
+
+def test_a_few_bad_steps_in_a_row_roll_back() -> None:
+    watch = Watch()
+    for number in range(SKIPS_BEFORE_ROLL_BACK):
+        assert not watch.must_roll_back
+        watch.healthy(NAN, FINE, "both")
+        assert watch.skipped == (number + 1) % SKIPS_BEFORE_ROLL_BACK
+    assert watch.must_roll_back and watch.roll_backs == 1
+    watch.rolled_back()
+    assert not watch.must_roll_back and watch.rate_scale == 0.5
+    assert any("rate scaled by 0.5" in line for line in watch.look(supervised(), {}))
+
+
+def test_a_good_step_in_between_starts_the_count_again() -> None:
+    watch = Watch()
+    for _ in range(10 * SKIPS_BEFORE_ROLL_BACK):
+        for _ in range(SKIPS_BEFORE_ROLL_BACK - 1):
+            watch.healthy(NAN, FINE, "both")
+        watch.healthy(FINE, FINE, "both")
+    assert not watch.must_roll_back and watch.gave_up is None and watch.skipped == 0
+
+
+def test_a_phase_that_is_well_does_not_hide_one_that_is_not() -> None:
+    watch = Watch()
+    for _ in range(SKIPS_BEFORE_ROLL_BACK):
+        watch.healthy(NAN, FINE, "discriminator")
+        watch.healthy(FINE, FINE, "generator")
+    assert watch.must_roll_back
+
+
+def test_it_gives_up_in_the_end() -> None:
+    watch = Watch()
+    for _ in range(ROLL_BACKS_BEFORE_STOP):
+        for _ in range(SKIPS_BEFORE_ROLL_BACK):
+            watch.healthy(NAN, FINE, "both")
+        assert watch.must_roll_back and watch.gave_up is None
+        watch.rolled_back()
+    for _ in range(SKIPS_BEFORE_ROLL_BACK):
+        watch.healthy(NAN, FINE, "both")
+    assert watch.gave_up is not None and "--rate" in watch.gave_up
+    assert not watch.must_roll_back and watch.rate_scale == 0.5**ROLL_BACKS_BEFORE_STOP
+    assert any("given up" in line for line in watch.look(supervised(), {}))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"d_accuracy": 0.995, "diversity": 0.9}, "wins every time"),
+        ({"d_accuracy": 0.505, "diversity": 0.9}, "cannot tell real from fake"),
+        ({"d_accuracy": 0.8, "diversity": ALIKE / 2}, "look all alike"),
+    ],
+)
+@pytest.mark.parametrize("make", [masked_gan, gan])
+def test_a_sign_that_lasts_eases_the_adversary(
+    make: type, parts: dict[str, float], said: str
+) -> None:
+    watch, objective = Watch(), make()
+    assert _look(watch, objective, parts, LOOKS - 1) == []
+    (line,) = _look(watch, objective, parts, 1)
+    assert said in line and "0.5" in line and float(objective.adversary_scale) == 0.5
+    _look(watch, objective, parts, 2 * LOOKS)
+    assert float(objective.adversary_scale) == 0.125
+    (line,) = _look(watch, objective, parts, LOOKS)  # the fourth time it falls silent
+    assert float(objective.adversary_scale) == 0.0 and "scaled to 0" in line
+
+
+@pytest.mark.parametrize("parts", [HEALTHY, {}, {"d_accuracy": 0.98}, {"d_accuracy": 0.52}])
+def test_healthy_runs_are_left_alone(parts: dict[str, float]) -> None:
+    watch, objective = Watch(), masked_gan()
+    assert _look(watch, objective, parts, 3 * LOOKS) == []
+    assert float(objective.adversary_scale) == 1.0
+
+
+def test_a_sign_must_last_without_a_break() -> None:
+    watch, objective = Watch(), masked_gan()
+    for _ in range(3):
+        assert _look(watch, objective, {"d_accuracy": 1.0}, LOOKS - 1) == []
+        assert _look(watch, objective, HEALTHY, 1) == []
+    assert float(objective.adversary_scale) == 1.0
+
+
+def test_without_an_adversary_there_is_nothing_to_ease() -> None:
+    (line,) = _look(Watch(), supervised(), {"d_accuracy": 1.0}, LOOKS)
+    assert "nothing to ease" in line
+
+
+def test_a_resumed_watch_goes_on_where_it_was() -> None:
+    first, objective = Watch(), masked_gan()
+    for _ in range(SKIPS_BEFORE_ROLL_BACK):
+        first.healthy(NAN, FINE, "both")
+    first.rolled_back()
+    first.look(objective, {})
+    _look(first, objective, {"d_accuracy": 1.0}, LOOKS - 1)
+    saved = first.dump()
+    assert saved["rate_scale"] == 0.5 and saved["roll_backs"] == 1
+    _look(first, objective, {"d_accuracy": 1.0}, 10)
+    second, objective = Watch(), masked_gan()
+    second.load(saved)
+    assert second.rate_scale == 0.5
+    assert len(_look(second, objective, {"d_accuracy": 1.0}, 1)) == 1
+    assert float(objective.adversary_scale) == 0.5
