@@ -169,7 +169,7 @@ def fit(
             stopped_by = stopped_by or _judge(objective, evaluate, config, state, journal)
         # done?
         if progress >= 1.0:
-            stopped_by = stopped_by or _budget_name(config)
+            stopped_by = stopped_by or _budget_name(config, state)
         if stop_requested():
             stopped_by = stopped_by or "signal"
         # once in a while, and at the end: a checkpoint; never of a network that has gone wrong
@@ -202,8 +202,10 @@ def _progress(config: LoopConfig, state: State) -> float:
     return min(1.0, spent)
 
 
-def _budget_name(config: LoopConfig) -> str:
-    return "minutes" if config.minutes is not None else "steps"
+def _budget_name(config: LoopConfig, state: State) -> str:
+    """Which of the budgets is spent."""
+    spent = config.steps is not None and state.step >= config.steps
+    return "steps" if spent or config.minutes is None else "minutes"
 
 
 def _next(previous: float, progress: float, times: int) -> float:
@@ -241,7 +243,7 @@ def _reached(config: LoopConfig, state: State) -> str | None:
 def _already(config: LoopConfig, state: State) -> str | None:
     """What had ended the training that left this checkpoint, if it had ended."""
     is_over = _progress(config, state) >= 1.0
-    return _reached(config, state) or (_budget_name(config) if is_over else None)
+    return _reached(config, state) or (_budget_name(config, state) if is_over else None)
 
 
 def _tensors(objective: Objective, optimizers: dict[str, torch.optim.AdamW]) -> dict[str, Tensor]:
