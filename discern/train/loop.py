@@ -24,6 +24,7 @@ from discern.train.optim import OptimConfig, build_optimizer, set_rate
 from discern.train.watch import Watch
 
 CPU = torch.device("cpu")
+ROUNDING = 1e-9  # three fifths of the way are not quite 3 * (1 / 5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ def fit(
             report(progress, f"step {state.step}, {speed:.1f} steps/s, {_short(parts)}")
             last_log, logged_step = state.seconds, state.step
         # once in a while, and at the end: how good is it by now
-        if evaluate is not None and (progress >= state.next_evaluation or progress >= 1.0):
+        if evaluate is not None and (_due(state.next_evaluation, progress) or progress >= 1.0):
             state.next_evaluation = _next(state.next_evaluation, progress, config.evaluations)
             stopped_by = stopped_by or _judge(objective, evaluate, config, state, journal)
         # done?
@@ -174,7 +175,7 @@ def fit(
             stopped_by = stopped_by or "signal"
         # once in a while, and at the end: a checkpoint; never of a network that has gone wrong
         state.seconds = time.monotonic() - started
-        due = progress >= state.next_save and watch.skipped == 0
+        due = _due(state.next_save, progress) and watch.skipped == 0
         if stopped_by != "diverged" and (stopped_by or due):
             often = max(config.saves, math.ceil((config.minutes or 0) / config.save_minutes))
             state.next_save = _next(state.next_save, progress, often)
@@ -208,10 +209,14 @@ def _budget_name(config: LoopConfig, state: State) -> str:
     return "steps" if spent or config.minutes is None else "minutes"
 
 
+def _due(moment: float, progress: float) -> bool:
+    return progress >= moment - ROUNDING
+
+
 def _next(previous: float, progress: float, times: int) -> float:
     """The next due moment on an even grid of progress."""
     grid = 1.0 / max(1, times)
-    return (math.floor(max(previous, progress) / grid + 1e-9) + 1) * grid
+    return (math.floor(max(previous, progress) / grid + ROUNDING) + 1) * grid
 
 
 def _judge(
