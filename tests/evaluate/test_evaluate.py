@@ -1,0 +1,63 @@
+"""What a model is measured on, and what is written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from discern.errors import DataError, UsageError
+from discern.evaluate.evaluate import evaluate
+from discern.recipes.train import train
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder without parts, and a run that was trained on it."""
+    root = tmp_path_factory.mktemp("evaluate")
+    rng = np.random.default_rng(0)
+    for label, level in (("dark", 40), ("light", 200)):
+        (root / "data" / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.normal(level, 20, (16, 16, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "data" / label / f"{number:02d}.png")
+    settings = ["threads=1", "precision=fp32"]
+    train(str(root / "data"), root / "run", steps=3, batch=8, overrides=settings)
+    return root / "data", root / "run"
+
+
+def test_the_source_of_the_training_is_measured_on_its_test_part(
+    tuned: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, run = tuned
+    results = evaluate(run, str(data), tmp_path / "out")
+    splits = json.loads((run / "splits.json").read_text())
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    keys = {json.loads(line)["key"] for line in lines}
+    assert keys == set(splits["test"]) and results["samples"] == len(keys) == 8
+    assert results["accuracy"] == json.loads((run / "results.json").read_text())["accuracy"]
+
+
+def test_another_source_is_measured_whole(tuned: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = tuned
+    (tmp_path / "other").symlink_to(data)  # the same files under another name
+    assert evaluate(run, str(tmp_path / "other"), tmp_path / "out")["samples"] == 40
+
+
+def test_classes_that_the_model_does_not_know_are_named(
+    tuned: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, run = tuned
+    (tmp_path / "other" / "medium").mkdir(parents=True)
+    (tmp_path / "other" / "dark").mkdir()
+    picture = next(data.glob("dark/*.png")).read_bytes()
+    for name in ("medium", "dark"):
+        (tmp_path / "other" / name / "a.png").write_bytes(picture)
+    with pytest.raises(DataError, match="medium"):
+        evaluate(run, str(tmp_path / "other"), tmp_path / "out")
+
+
+def test_a_folder_without_a_model_is_named(tuned: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model"):
+        evaluate(tmp_path, str(tuned[0]), tmp_path / "out")
