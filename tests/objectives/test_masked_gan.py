@@ -26,20 +26,22 @@ ONLY: dict[str, dict[str, float]] = {  # settings that leave one term in
     "patch_adversary": {"generator_adversary": 0.0, "penalty": 0.0},
     "global_adversary": {"generator_adversary": 0.0, "penalty": 0.0},
     "time_fakes": {},
+    "code": {},
 }
-ZERO = {"view", "reconstruction", "patch_adversary", "global_adversary", "time_fakes"}
+NOTHING: dict[str, float] = dict.fromkeys(ONLY, 0.0)
 PARTS = {
     "view": {"view"},
     "reconstruction": {"reconstruction"},
     "patch_adversary": {"d_patch", "d_accuracy", "diversity"},
     "global_adversary": {"d_whole", "d_accuracy", "diversity"},
     "time_fakes": {"time_accuracy"},
+    "code": {"code"},
 }
 
 
 def _only(*terms: str, **settings: Any) -> MaskedGan:
     """An objective with these terms alone."""
-    chosen: dict[str, Any] = dict.fromkeys(ZERO, 0.0)
+    chosen: dict[str, Any] = dict(NOTHING)
     for term in terms:
         chosen |= {term: 1.0} | ONLY[term]
     return masked_gan(**(chosen | settings)).train()
@@ -98,9 +100,10 @@ def test_a_term_alone_has_its_own_parts_only(term: str) -> None:
 
 def test_all_terms_are_the_sum_of_each() -> None:
     """What is said does not depend on the company, where the random numbers are the same."""
-    items, objective = batch(8, 1), masked_gan(reconstruction=0.0, patch_adversary=0.0)
+    settings = NOTHING | {"view": 1.0}
+    items, objective = batch(8, 1), masked_gan(**(settings | {"global_adversary": 0.2}))
     both = objective.loss("both", items, rng(), 0.5)
-    alone = masked_gan(reconstruction=0.0, patch_adversary=0.0, global_adversary=0.0)
+    alone = masked_gan(**settings)
     view = alone.loss("both", items, rng(), 0.5)
     assert both.parts["view"] == view.parts["view"] == view.total.item()
     assert both.total.item() != view.total.item()
@@ -113,14 +116,26 @@ def test_all_terms_are_the_sum_of_each() -> None:
             ["reconstruction", "patch_adversary", "global_adversary", "time_fakes"],
             ["projector", "predictor", "view"],
         ),
-        (["view", "time_fakes"], ["generator", "_reconstruction_loss", "_adversary_loss"]),
+        (["view", "time_fakes"], ["generator", "coder", "_reconstruction_loss", "_adversary_loss"]),
         (
             ["view", "reconstruction", "time_fakes"],
             ["discriminator", "discriminator.global_head", "discriminator.patch_head", "_forge"],
         ),
         (["view", "reconstruction", "patch_adversary", "global_adversary"], ["time_head"]),
         (["patch_adversary", "global_adversary"], ["_penalty", "_follow", "_patch_error"]),
-        (["view"], ["average", "predictor", "generator", "discriminator", "time_head", "masked"]),
+        (
+            ["view"],
+            [
+                "average",
+                "predictor",
+                "generator",
+                "discriminator",
+                "time_head",
+                "coder",
+                "_code_loss",
+                "masked",
+            ],
+        ),
     ],
 )
 def test_a_weight_of_0_costs_nothing(
@@ -152,7 +167,7 @@ def test_one_pass_of_the_encoder_serves_view_and_reconstruction() -> None:
 def test_no_adversary_before_its_time_nor_when_it_was_silenced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    objective, items = masked_gan(adversary_start=0.5), batch(8)
+    objective, items = masked_gan(adversary_start=0.5, code=0.0), batch(8)
     full = objective.loss("both", items, rng(), 0.7)
     assert "d_patch" in full.parts
     half = objective.loss("both", items, rng(), 0.55)  # in the middle of the ramp
@@ -178,11 +193,14 @@ def test_no_adversary_before_its_time_nor_when_it_was_silenced(
         ("reconstruction", ["generator"], ["projector", "discriminator.patch_head", "time_head"]),
         ("patch_adversary", ["discriminator.patch_head"], ["generator", "projector"]),
         ("time_fakes", ["time_head"], ["generator", "projector", "discriminator.global_head"]),
+        ("code", ["coder", "generator"], ["projector", "discriminator", "time_head"]),
     ],
 )
 def test_what_a_term_teaches(term: str, touched: list[str], untouched: list[str]) -> None:
     gradients = _gradients(_only(term), batch(8, 4))
-    for part in [*touched, "discriminator.backbone"]:
+    if term != "code":
+        touched = [*touched, "discriminator.backbone"]
+    for part in touched:
         assert _moved(gradients, part), part
     for part in untouched:
         assert not _moved(gradients, part), part
@@ -198,8 +216,7 @@ def test_the_whole_verdict_leaves_the_encoder_alone() -> None:
 @pytest.mark.parametrize("frames", [1, 4])
 def test_the_encoder_learns_nothing_from_the_generators_adversary(frames: int) -> None:
     """Its gradient, and the heads', are those of the discriminator's own loss, bit for bit."""
-    settings = {"patch_adversary": 1.0, "global_adversary": 1.0, "view": 0.0}
-    settings |= {"reconstruction": 0.0, "time_fakes": 0.0, "penalty": 0.1}
+    settings = NOTHING | {"patch_adversary": 1.0, "global_adversary": 1.0, "penalty": 0.1}
     items = batch(16, frames)
     without = _gradients(masked_gan(**settings, generator_adversary=0.0), items)
     with_it = _gradients(masked_gan(**settings, generator_adversary=5.0), items)
@@ -213,8 +230,8 @@ def test_the_encoder_learns_nothing_from_the_generators_adversary(frames: int) -
 def test_the_generator_gets_the_followed_gradient_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = {"patch_adversary": 1.0, "global_adversary": 1.0, "view": 0.0, "penalty": 0.1}
-    settings |= {"reconstruction": 0.0, "time_fakes": 0.0, "generator_adversary": 0.3}
+    settings = NOTHING | {"patch_adversary": 1.0, "global_adversary": 1.0, "penalty": 0.1}
+    settings |= {"generator_adversary": 0.3}
     objective, items = masked_gan(**settings), batch(16)
     caught: dict[str, Tensor] = {}
     plain = objective._follow
@@ -244,7 +261,7 @@ def test_the_generator_gets_the_followed_gradient_and_no_other(
 
 def test_the_push_makes_fakes_look_real() -> None:
     """A step of the generator against its gradient lowers what the discriminator finds out."""
-    settings = {"view": 0.0, "reconstruction": 0.0, "time_fakes": 0.0, "penalty": 0.0}
+    settings = NOTHING | {"patch_adversary": 0.2, "global_adversary": 0.2, "penalty": 0.0}
     settings |= {"noise_share": 1.0, "adversary_noise": 0.0, "adversary_keep": 1.0}
     objective = masked_gan(**settings, generator_adversary=1.0).train()
     items = batch(16)
