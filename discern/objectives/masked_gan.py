@@ -57,7 +57,7 @@ class MaskedGanConfig:
     patch_adversary: float = 0.2
     global_adversary: float = 0.2
     # length of the adversary's gradient on the generated pixels, against that of the reconstruction
-    generator_adversary: float = 0.3
+    generator_adversary: float = 0.15
     adversary_start: float = 0.5  # share of the training before which there is no adversary
     adversary_share: float = 0.25  # of the batch goes through the adversary
     adversary_keep: float = 0.5  # of the tokens the discriminator reads

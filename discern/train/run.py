@@ -172,9 +172,9 @@ def train_objective(
     saver = Saver(run.checkpoints)
     saved = saver.load()
     run.rewind(saved[1]["step"] if saved else -1)
-    clip = config.data.preprocess
-    steps_in_time = -(-clip.frames // config.backbone.tubelet)
-    loader = Loader(sets, config.data.loader, seed=config.seed, clip_tokens_per_image=steps_in_time)
+    loader = Loader(
+        sets, config.data.loader, seed=config.seed, clip_tokens_per_image=_clip_cost(config)
+    )
     with StopSignals() as signals:
         outcome = fit(
             objective.to(device).train(),
@@ -223,6 +223,15 @@ def _players(config: RunConfig, base: Model | None) -> tuple[Discriminator, Gene
         if base.generator is not None:
             generator.load_state_dict(base.generator.state_dict())
     return discriminator, generator
+
+
+def _clip_cost(config: RunConfig) -> int:
+    """Tokens of a clip against those of an image, as the encoder sees them in training."""
+    cost = float(-(-config.data.preprocess.frames // config.backbone.tubelet))
+    if config.objective == "masked_gan":
+        weights = config.masked_gan
+        cost *= (1 - weights.clip_mask_ratio) / max(1e-6, 1 - weights.mask_ratio)
+    return max(1, round(cost))
 
 
 def _machine(out: Path, config: RunConfig, device: torch.device) -> tuple[int, str]:
