@@ -176,6 +176,9 @@ FAULTS: list[tuple[BaseException, int, str]] = [
     (PermissionError(errno.EACCES, "", "b.jpg"), 2, "b.jpg: not allowed"),
     (IsADirectoryError(errno.EISDIR, "", "c"), 2, "c: this is a folder"),
     (NotADirectoryError(errno.ENOTDIR, "", "d/e"), 2, "d/e: a part of this path"),
+    (FileExistsError(errno.EEXIST, "", "g"), 2, "g: a file of this name is in the way"),
+    (OSError(errno.ENAMETOOLONG, "", "h"), 2, "h: the name is too long"),
+    (OSError(errno.EIO, "", "i"), 1, "--debug shows where"),
     (OSError(errno.ENOSPC, "", "f"), 1, "disk is full for f"),
     (MemoryError(), 1, "smaller --batch"),
     (ModuleNotFoundError("", name="ray.util"), 2, "pip install 'discern[scale]'"),
@@ -219,7 +222,7 @@ RESULT = {"exit_code": 3, "stopped_by": "minutes", "accuracy": 0.5, "accuracy_in
 def test_train_passes_its_words_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    double = install(monkeypatch, "discern.train.run", "train", RESULT)
+    double = install(monkeypatch, "discern.recipes.train", "train", RESULT)
     words = ["train", str(tmp_path), "s3://bucket/more", "--out", "a run", "--labels", "10"]
     words += ["--target-accuracy", "0.9", "--set", "a.b=1", "--set", "c=2", "--from", str(tmp_path)]
     assert main(words) == 3
@@ -236,7 +239,7 @@ def test_train_passes_its_words_on(
 def test_json_is_all_of_stdout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install(monkeypatch, "discern.train.run", "train", {**RESULT, "loss": float("nan")})
+    install(monkeypatch, "discern.recipes.train", "train", {**RESULT, "loss": float("nan")})
     assert main(["train", str(tmp_path), "--out", "run", "--json"]) == 3
     printed = capsys.readouterr()
     answer = json.loads(printed.out)
@@ -247,7 +250,7 @@ def test_json_is_all_of_stdout(
 def test_ctrl_c_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install(monkeypatch, "discern.train.run", "pretrain", KeyboardInterrupt())
+    install(monkeypatch, "discern.recipes.pretrain", "pretrain", KeyboardInterrupt())
     assert main(["pretrain", str(tmp_path), "--out", "run"]) == 130
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -255,7 +258,7 @@ def test_ctrl_c_is_one_line(
 def test_traceback_only_with_debug(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install(monkeypatch, "discern.train.run", "pretrain", RuntimeError("a bug"))
+    install(monkeypatch, "discern.recipes.pretrain", "pretrain", RuntimeError("a bug"))
     assert main(["pretrain", str(tmp_path), "--out", "run"]) == 1
     assert "Traceback" not in capsys.readouterr().err
     assert main(["pretrain", str(tmp_path), "--out", "run", "--debug"]) == 1

@@ -10,7 +10,18 @@ from discern.errors import EXIT_DATA, EXIT_INTERNAL, EXIT_USAGE, DiscernError
 
 EXIT_INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 
-_PATH_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+# what is wrong with a path that was given, and what to do; all else that the disk says is no usage
+_PATH_ERRORS = {
+    errno.ENOENT: "no such file or folder: check the name",
+    errno.EACCES: "not allowed to open it: check its permissions (ls -l)",
+    errno.EPERM: "not allowed to open it: check its permissions (ls -l)",
+    errno.EISDIR: "this is a folder, a file is needed here",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EEXIST: "a file of this name is in the way: choose another name",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.ELOOP: "its symbolic links lead in a circle: choose another name",
+    errno.EROFS: "this disk cannot be written: choose another one",
+}
 
 
 def explain(error: BaseException) -> tuple[str, int]:
@@ -28,8 +39,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return _usage(error), EXIT_USAGE
     if isinstance(error, ModuleNotFoundError):
         return _missing_package(error), EXIT_USAGE
-    if isinstance(error, _PATH_ERRORS) and error.filename is not None:
-        return f"{error.filename}: {_reason(error)}", EXIT_USAGE
+    if isinstance(error, OSError) and error.filename and error.errno in _PATH_ERRORS:
+        return f"{error.filename}: {_PATH_ERRORS[error.errno]}", EXIT_USAGE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" for {error.filename}" if error.filename else ""
         return f"the disk is full{where}: make room and run the same command again", EXIT_INTERNAL
@@ -44,16 +55,6 @@ def _usage(error: TyperException) -> str:
     text = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{text} (see `{context.command_path} --help`)" if context is not None else text
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file or folder: check the name"
-    if isinstance(error, PermissionError):
-        return "not allowed to open it: check its permissions (ls -l)"
-    if isinstance(error, IsADirectoryError):
-        return "this is a folder, a file is needed here"
-    return "a part of this path is a file, not a folder"
 
 
 def _missing_package(error: ModuleNotFoundError) -> str:
