@@ -94,7 +94,7 @@ def last(data, kind):
 
 def whole(words):
     child, reader = start(words)
-    listen(reader, None, 60)
+    listen(reader, None, 200)
     os.close(reader)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -158,7 +158,7 @@ def kill_and_resume(words: list[str], out: Path, kills: int, seed: int, span: fl
         [sys.executable, "-c", SCENE, json.dumps(task)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=380,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
