@@ -60,7 +60,7 @@ class Generator(nn.Module):
     def init_weights(self) -> None:
         self.apply(init_linear)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        nn.init.zeros_(self.to_patch.weight)  # the first fakes are grey, not noise
+        nn.init.normal_(self.to_patch.weight, std=0.005)  # the first fakes are grey, not noise
         nn.init.zeros_(self.seam.weight)
         assert self.seam.bias is not None
         nn.init.zeros_(self.seam.bias)

@@ -89,7 +89,7 @@ def supervised() -> RunConfig:
     return RunConfig(
         objective="supervised",
         loop=LoopConfig(evaluations=20),
-        optim=OptimConfig(rate=1e-3, betas=(0.9, 0.999)),
+        optim=OptimConfig(rate=2e-3, betas=(0.9, 0.999)),
     )
 
 
