@@ -56,8 +56,8 @@ class MaskedGanConfig:
     projection: int = 128
     patch_adversary: float = 0.2
     global_adversary: float = 0.2
-    # length of the adversary's gradient on the generated pixels, against that of the reconstruction
-    generator_adversary: float = 0.15
+    # how long the adversary's gradient on the pixels may be, against the reconstruction's
+    generator_adversary: float = 0.3
     adversary_start: float = 0.5  # share of the training before which there is no adversary
     adversary_share: float = 0.25  # of the batch goes through the adversary
     adversary_keep: float = 0.5  # of the tokens the discriminator reads
@@ -268,14 +268,16 @@ class MaskedGan(Objective):
         return torch.cat(fakes), is_fake
 
     def _follow(self, fake: Tensor, real: Tensor, push: Tensor) -> Tensor:
-        """A term whose gradient on the fakes is `push`, scaled to the reconstruction's.
+        """A term whose gradient on the fakes is `push`, cut to a share of the reconstruction's.
 
         The ratio of the two gradients is VQGAN's adaptive weight (Esser et al. 2021, eq. 7), taken
-        at the pixels, where it needs no further backward pass.
+        at the pixels, where it needs no further backward pass.  It only shortens: stretching the
+        push of a discriminator that knows nothing yet would paint its noise.
         """
         leaf = fake.detach().requires_grad_()
         (pull,) = torch.autograd.grad(self._patch_error(leaf, real).mean(), leaf)
-        scale = self.config.generator_adversary * pull.norm() / push.norm().clamp(min=1e-12)
+        longest = self.config.generator_adversary * pull.norm()
+        scale = (longest / push.norm().clamp(min=1e-12)).clamp(max=1.0)
         return (fake * (push * scale)).sum()
 
     def _penalty(self, clip: Tensor, keep: Tensor, rng: torch.Generator) -> Tensor:
