@@ -42,7 +42,7 @@ def override(config: T, assignments: Iterable[str]) -> T:
         key, separator, text = assignment.partition("=")
         if not separator:
             raise ConfigError(
-                f"--set {assignment}: write it as key=value, for example --set train.batch_size=64"
+                f"--set {assignment}: write it as key=value, for example --set optim.rate=0.001"
             )
         _set(values, type(config), key.strip(), _parse(text.strip()))
     return from_dict(type(config), values)

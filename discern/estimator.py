@@ -58,6 +58,7 @@ from discern.recipes.prepare import shaped, shaped_for
 from discern.recipes.progress import progress_bar
 from discern.recipes.train import configured
 from discern.scale.precision import autocast, choose_precision
+from discern.train.bounds import within_bounds
 from discern.train.loop import Evaluate, LoopConfig, Outcome, fit
 from discern.train.run import (
     RunConfig,
@@ -195,7 +196,8 @@ class DiscernClassifier(ClassifierMixin, BaseEstimator):
             unmixed = replace(config.supervised, mix_chance=0.0)
             config = replace(config, strong=PLAIN, supervised=unmixed)
         config = replace(config, device=self.device, precision=self.precision)
-        return configuration.override(config, self.overrides)
+        config = configuration.override(config, self.overrides)
+        return within_bounds(config, pretraining=False)
 
     def _budget(self, config: RunConfig, items: int) -> LoopConfig:
         steps = self.steps
@@ -217,6 +219,7 @@ class DiscernClassifier(ClassifierMixin, BaseEstimator):
             data=tuning.data,
         )
         config = configuration.override(config, self.overrides)
+        config = within_bounds(config, pretraining=True)
         config = replace(config, loop=self._budget(config, sum(map(len, sets.values()))))
         objective = build_objective(config, None if start is None else start.model)
         self._run("pre-training", objective, sets, config)

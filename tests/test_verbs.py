@@ -196,7 +196,7 @@ def test_an_unfinished_training_goes_on(
     assert main(words) == 143
     monkeypatch.undo()
     assert main([*words, "--rate", "0.5"]) == 2  # another rate would be another run
-    assert "optim.rate: 0.001 -> 0.5" in capsys.readouterr().err
+    assert "-> 0.5): use the same" in capsys.readouterr().err
     assert main(words) == 0
     again, whole = (out / "model" / "model.safetensors" for out in (run, scene.tuned))
     assert again.read_bytes() == whole.read_bytes()

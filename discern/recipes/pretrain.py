@@ -36,6 +36,7 @@ from discern.recipes.progress import progress_bar
 from discern.recipes.samples import sample_sheets
 from discern.report.page import write_report
 from discern.repro import versions
+from discern.train.bounds import within_bounds
 from discern.train.run import (
     RunConfig,
     budgeted,
@@ -84,6 +85,7 @@ def pretrain(
         config = replace(config, data=replace(config.data, preprocess=preprocess))
     config = configuration.override(config, overrides)
     config = replace(config, loop=budgeted(config.loop, minutes, steps, images.PRETRAIN_MINUTES))
+    within_bounds(config, pretraining=True)
     settings = {"source": specs, "base": None if base is None else str(base)}
     settings |= configuration.to_dict(config)
     with Run.open(Path(out), "pretrain", settings, allow_change, MAY_CHANGE) as run:

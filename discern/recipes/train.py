@@ -25,6 +25,7 @@ from discern.recipes.progress import progress_bar
 from discern.recipes.samples import sample_sheets
 from discern.report.page import write_report
 from discern.repro import versions
+from discern.train.bounds import within_bounds
 from discern.train.loop import Outcome
 from discern.train.run import (
     RunConfig,
@@ -58,8 +59,8 @@ def train(
     """Tune a classifier to the target or to the end of budget or patience; then test it once.
 
     `exit_code` in the answer is 0 when the target was met or none was set, else 3.  The same call
-    on an unfinished run resumes it exactly.  Raises UsageError, ConfigError, DataError, Interrupted,
-    IntegrityError.
+    on an unfinished run resumes it exactly.  Raises UsageError, ConfigError, DataError,
+    IntegrityError, and Interrupted after a signal.
     """
     specs = [source] if isinstance(source, str) else list(source)
     data = open_checked(specs)
@@ -74,8 +75,13 @@ def train(
         rate=rate,
         overrides=overrides,
     )
-    loop = replace(config.loop, target_accuracy=target_accuracy, patience=patience)
+    loop = config.loop  # a flag goes before `--set loop.patience`
+    if target_accuracy is not None:
+        loop = replace(loop, target_accuracy=target_accuracy)
+    if patience is not None:
+        loop = replace(loop, patience=patience)
     config = replace(config, loop=budgeted(loop, minutes, steps, images.TRAIN_MINUTES))
+    within_bounds(config, pretraining=False)
     settings = {"source": specs, "base": None if base is None else str(base), "labels": labels}
     settings |= configuration.to_dict(config)
     with Run.open(Path(out), "train", settings, allow_change, MAY_CHANGE) as run:
