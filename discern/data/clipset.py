@@ -159,13 +159,20 @@ def clip_sets(
 
 
 def load_all(
-    sets: Iterable[ClipSet], bad: BadFiles, memory_bytes: int, progress: Progress | None = None
+    sets: Iterable[ClipSet],
+    bad: BadFiles,
+    memory_bytes: int,
+    progress: Progress | None = None,
+    total: int | None = None,
 ) -> None:
-    """Decode the sets into memory if they fit `memory_bytes`; then stop if too many were bad."""
+    """Decode the sets into memory if they fit `memory_bytes`; then stop if too many were bad.
+
+    `total` counts the items that `bad` has been or will be asked about, where these are not all.
+    """
     sets = list(sets)
     if sum(one.bytes for one in sets) > memory_bytes:
         return
-    total = sum(len(one) for one in sets)
+    total = total or sum(len(one) for one in sets)
     for one in sets:
         one.load(bad, progress)
     bad.check(total)

@@ -101,10 +101,11 @@ def load_sets(
     classes: Sequence[str] = (),
     unlabelled: Sequence[int] = (),
     progress: Callable[[int, int], None] | None = None,
+    total: int | None = None,
 ) -> dict[Kind, ClipSet]:
     """Sets of items by kind, in memory when they fit.
 
-    Raises DataError when too many are broken.
+    Raises DataError when too many of `total` items are broken (of these, when it is not said).
     """
     sets = clip_sets(
         source,
@@ -115,11 +116,18 @@ def load_sets(
         limits=Limits(),
     )
     memory = int(psutil.virtual_memory().available * config.data.loader.memory_share)
-    load_all(sets.values(), bad, memory, progress)
+    load_all(sets.values(), bad, memory, progress, total)
     sets = {kind: one for kind, one in sets.items() if len(one)}
     if not sets:
         raise DataError(f"{source.spec}: no item in it can be used")
     return sets
+
+
+def fresh_list(out: Path, data: DataConfig, strict: bool) -> BadFiles:
+    """The list of broken items of a start that reads all of them: those mended since are off it."""
+    path = out / "bad_files.jsonl"
+    path.unlink(missing_ok=True)
+    return BadFiles(path, data.allowed_bad, strict)
 
 
 def open_checked(specs: Sequence[str]) -> Source:

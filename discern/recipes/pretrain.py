@@ -13,7 +13,6 @@ import torch
 
 from discern import config as configuration
 from discern.clip import Kind
-from discern.data.badfiles import BadFiles
 from discern.data.clipset import ClipSet
 from discern.data.loader import evaluation_batches
 from discern.errors import Interrupted
@@ -28,6 +27,7 @@ from discern.recipes.prepare import (
     PROBE_BANK,
     PROBE_QUERIES,
     divide,
+    fresh_list,
     load_sets,
     open_checked,
     shaped_for,
@@ -95,7 +95,7 @@ def pretrain(
 def _pretrain(run: Run, source: Any, config: RunConfig, start: Any, strict: bool) -> dict[str, Any]:
     started = time.monotonic()
     parts = divide(source, config.data, run.out)
-    bad = BadFiles(run.out / "bad_files.jsonl", config.data.allowed_bad, strict)
+    bad = fresh_list(run.out, config.data, strict)
     labelled = [*parts.labelled, *parts.val]
     with progress_bar("reading") as bar:
         sets = load_sets(

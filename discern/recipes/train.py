@@ -11,7 +11,6 @@ from typing import Any
 
 from discern import config as configuration
 from discern.clip import Kind
-from discern.data.badfiles import BadFiles
 from discern.data.clipset import ClipSet
 from discern.data.items import Source, require_classes
 from discern.errors import DataError, Interrupted
@@ -19,7 +18,14 @@ from discern.evaluate.evaluate import accuracy, measure
 from discern.log import Run
 from discern.models.weights import Bundle, load_bundle, save_bundle
 from discern.recipes import images
-from discern.recipes.prepare import Parts, divide, load_sets, open_checked, shaped_for
+from discern.recipes.prepare import (
+    Parts,
+    divide,
+    fresh_list,
+    load_sets,
+    open_checked,
+    shaped_for,
+)
 from discern.recipes.pretrain import MAY_CHANGE
 from discern.recipes.progress import progress_bar
 from discern.recipes.samples import sample_sheets
@@ -123,7 +129,8 @@ def _train(
     run: Run, source: Source, parts: Parts, config: RunConfig, start: Bundle | None, strict: bool
 ) -> dict[str, Any]:
     started = time.monotonic()
-    bad = BadFiles(run.out / "bad_files.jsonl", config.data.allowed_bad, strict)
+    bad = fresh_list(run.out, config.data, strict)
+    chosen_parts = (parts.labelled, parts.val, parts.splits.test)
     with progress_bar("reading") as bar:
         sets, val, test = (
             load_sets(
@@ -133,10 +140,11 @@ def _train(
                 bad,
                 classes=parts.classes,
                 progress=lambda done, total: bar(done / total, f"{done} of {total} items"),
+                total=sum(map(len, chosen_parts)),
             )
             if chosen
             else {}
-            for chosen in (parts.labelled, parts.val, parts.splits.test)
+            for chosen in chosen_parts
         )
     if not sets:
         raise DataError(f"{source.spec}: no labelled item is left to train on")
