@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from discern.models.generator import Generator
-from discern.models.tokens import patchify
+from discern.models.tokens import patchify, positions
 from tests.tiny import backbone_config, generator_config, rng
 
 
@@ -81,6 +81,17 @@ def test_visible_tokens_reach_the_hidden_patches_and_lie_where_they_belong() -> 
     elsewhere = generator(noise, (1, 16, 16), tokens, torch.tensor([[3, 10]]))
     apart = (patchify(clip, 2, 4) - patchify(elsewhere, 2, 4)).abs().amax(-1)[0]
     assert (apart > 0).all() and set(apart.topk(2).indices.tolist()) == {9, 10}
+
+
+@torch.no_grad()
+def test_seen_and_hidden_tokens_know_their_place() -> None:
+    generator = _generator()
+    keep, tokens = torch.tensor([[3, 9]]), torch.randn(1, 2, 32, generator=rng(1))
+    canvas = generator._canvas(1, (1, 4, 4), tokens, keep)
+    place = positions((1, 4, 4), 24)
+    expected = (generator.mask_token + place).clone()
+    expected[0, [3, 9]] = generator.embed(tokens)[0] + place[[3, 9]]
+    torch.testing.assert_close(canvas, expected)
 
 
 @torch.no_grad()

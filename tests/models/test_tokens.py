@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -93,6 +95,16 @@ def test_positions_are_separable() -> None:
     time, row, column = found[:, :1, :1], found[:1, :, :1], found[:1, :1, :]
     corner = found[:1, :1, :1]
     torch.testing.assert_close(found, time + row + column - 2 * corner, rtol=0, atol=1e-6)
+
+
+def test_a_position_by_the_formula() -> None:
+    """Width 32: eight numbers for the time, twelve for the row, twelve for the column."""
+    found = positions((4, 4, 4), 32).reshape(4, 4, 4, 32)[3, 1, 2]
+    expected: list[float] = []
+    for place, width in ((3, 8), (1, 12), (2, 12)):
+        angles = [place / 10_000 ** (i / (width // 2)) for i in range(width // 2)]
+        expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_cached_positions_are_not_given_out_to_be_altered() -> None:

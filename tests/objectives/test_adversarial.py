@@ -128,4 +128,5 @@ def test_diversity() -> None:
     assert diversity(real.clone(), real) == pytest.approx(1.0)
     assert diversity(0.25 * real + 3, real) == pytest.approx(0.25, rel=1e-5)
     assert diversity(real[:1].expand(16, -1, -1, -1, -1), real) == 0.0
+    assert diversity(real[:1], real[:1]) == 1.0  # one item has no spread
     assert math.isfinite(diversity(real, real[:1].expand(16, -1, -1, -1, -1)))

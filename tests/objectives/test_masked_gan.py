@@ -240,7 +240,13 @@ def test_the_generator_gets_the_followed_gradient_and_no_other(
         caught.update(fake=fake, real=real, push=push)
         return plain(fake, real, push)
 
+    def pixel_map(is_fake: Tensor, clip: Tensor) -> Tensor:
+        caught["pixels"] = plain_map(is_fake, clip)
+        return caught["pixels"]
+
+    plain_map = objective._pixel_map
     monkeypatch.setattr(objective, "_follow", follow)
+    monkeypatch.setattr(objective, "_pixel_map", pixel_map)
     total = _loss(objective, items)
     parameters = list(objective.generator.parameters())
     fake, push = caught["fake"], caught["push"]
@@ -254,6 +260,9 @@ def test_the_generator_gets_the_followed_gradient_and_no_other(
     )
     found = torch.autograd.grad(total, parameters, allow_unused=True)
     assert push.any() and not push.requires_grad
+    # what the discriminator was not shown of a fake is not pushed
+    shown = caught["pixels"].expand_as(push)
+    assert not push[~shown].any() and 0 < shown.float().mean() < 1
     for one, other in zip(found, expected, strict=True):
         assert one is not None and other is not None
         torch.testing.assert_close(one, other)
