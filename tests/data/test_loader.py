@@ -66,7 +66,8 @@ def test_every_position_leads_to_the_very_same_batches() -> None:
     count = 2 * len(loader.plan(0)) + 2  # into the third epoch
     straight = _rows(loader, Position(), count)
     positions = [Position(), *(row[0] for row in straight)]
-    assert positions[-1].epoch == 2 and len(set(positions)) == count + 1
+    size = len(loader.plan(0))
+    assert positions == [Position(number // size, number % size) for number in range(count + 1)]
     for number, start in enumerate(positions[:-1]):
         assert _rows(_loader(), start, count - number) == straight[number:]
 
@@ -86,6 +87,10 @@ def test_seeds_and_epochs_differ() -> None:
     assert _rows(first, Position(), 5) != _rows(second, Position(), 5)
     indices = [[batch.index.tolist() for batch in _epoch(first, epoch)] for epoch in range(3)]  # type: ignore[union-attr]
     assert indices[0] != indices[1] != indices[2]
+    kinds = [[request.kind for request in first.plan(epoch)] for epoch in range(4)]
+    assert len({tuple(order) for order in kinds}) > 1  # another order of images and clips
+    seeds = [request.seed for epoch in range(3) for request in first.plan(epoch)]
+    assert len(set(seeds)) == len(seeds)  # and other frames in every batch
 
 
 def test_the_shared_random_numbers_are_not_touched() -> None:
