@@ -15,10 +15,11 @@ from discern.clip import Batch, Clip, Kind
 from discern.data.augment import to_float
 from discern.data.clipset import ClipSet
 from discern.data.decode import decode
+from discern.data.items import read_file as read_bytes
 from discern.data.limits import Limits
 from discern.data.loader import as_batch, evaluation_batches
 from discern.data.preprocess import PreprocessConfig, even_frames, prepare
-from discern.errors import BadItem, Refused, UsageError
+from discern.errors import BadItem, UsageError
 from discern.models.weights import Bundle, load_bundle
 
 CPU = torch.device("cpu")
@@ -90,12 +91,7 @@ def require_classifier(bundle: Bundle) -> None:
 
 def read_file(path: Path, preprocess: PreprocessConfig, limits: Limits) -> Clip:
     """Decode one file of the user.  Raises BadItem."""
-    try:
-        if path.stat().st_size > limits.bytes:
-            raise Refused(f"{path.stat().st_size} bytes, the limit is {limits.bytes}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadItem(error.strerror or str(error)) from None
+    data = read_bytes(path, limits)
     return decode(data, limits, frames=preprocess.stored_frames, side=preprocess.decode_side)
 
 
