@@ -59,6 +59,8 @@ def evaluate(
             f"it knows {', '.join(bundle.labels[:8])}"
         )
     chosen = _unseen(bundle.path.parent, specs, data)
+    if not chosen:
+        raise DataError(f"{data.spec}: no labels to measure with: give each class a folder")
     with Run.open(
         Path(out), "evaluate", {"model": str(model), "source": specs, "strict": strict}
     ) as run:
@@ -84,10 +86,13 @@ def measure(
     model: Model, sets: Mapping[Kind, ClipSet], classes: Sequence[str], out: Path | None = None
 ) -> dict[str, Any]:
     """Metrics over all items, a block per kind where there are both; predictions go to `out`."""
+    sets = {kind: one for kind, one in sets.items() if len(one)}
+    if not sets:
+        raise DataError(
+            "none of the items to measure on can be read: `discern data check` says why"
+        )
     found = {kind: probabilities(model, one) for kind, one in sets.items()}
     labels = np.concatenate([one.labels for one in sets.values()])
-    if not len(labels):
-        raise DataError("no labelled items to measure on: give each class a folder of its own")
     results = metrics(labels, np.concatenate(list(found.values())), classes)
     for kind, one in sets.items():
         block = metrics(one.labels, found[kind], classes) if len(sets) > 1 else {}
