@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -108,6 +109,17 @@ def _refuse_misfits(config: RunConfig) -> None:
                 f"setting data.preprocess.{side}: {pixels} is no multiple of the patch ({patch}): "
                 f"for example {near}"
             )
+    if config.data.val + config.data.test >= 1:
+        raise ConfigError(
+            f"setting data.val: {config.data.val} and data.test, {config.data.test}, are shares of "
+            "the same items: together less than 1"
+        )
+    try:
+        re.compile(config.data.group_by or "")
+    except re.error as error:
+        raise ConfigError(
+            f"setting data.group_by: {config.data.group_by!r} is not a regular expression: {error}"
+        ) from None
     if config.precision not in ("auto", *Precision):
         names = ", ".join(["auto", *Precision])
         raise ConfigError(f"setting precision: {config.precision}: there are {names}")

@@ -47,6 +47,8 @@ WRONG = [
     ),
     ("data.preprocess.width=30", "data.preprocess.width: 30 is no multiple of the patch (4)"),
     ("data.loader.clip_batch_size=0", "clip_batch_size: 0 must be 1 to"),
+    ("data.val=0.8", "data.val: 0.8 and data.test, 0.2, are shares of the same items"),
+    ("data.group_by=(", "data.group_by: '(' is not a regular expression: missing )"),
     ("threads=5000", "threads: 5000 must be 1 to 1024"),
     ("strong.flip=3", "strong.flip: 3.0 must be a share, 0 to 1"),
     ("strong.scale=[0.9,0.5]", "strong.scale: [0.9, 0.5] runs backwards"),
