@@ -14,6 +14,10 @@ from discern.models.backbone import BackboneConfig
 from discern.models.blocks import NORM_EPS, Block, init_linear, stream
 from discern.models.tokens import Grid, positions, unpatchify
 
+# Tokens share a large common part, so a step of Adam moves all of a pixel's weights alike: without
+# the gain each pixel swings by a tenth of its range at every step, and short trainings end in noise.
+OUTPUT_GAIN = 0.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
@@ -60,7 +64,7 @@ class Generator(nn.Module):
     def init_weights(self) -> None:
         self.apply(init_linear)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        nn.init.normal_(self.to_patch.weight, std=0.005)  # the first fakes are grey, not noise
+        nn.init.normal_(self.to_patch.weight, std=0.02)
         nn.init.zeros_(self.seam.weight)
         assert self.seam.bias is not None
         nn.init.zeros_(self.seam.bias)
@@ -94,7 +98,7 @@ class Generator(nn.Module):
         x = stream(x)
         for block, modulate in zip(self.blocks, self.modulate, strict=True):
             x = block(x, modulate(nn.functional.silu(style)))
-        patches = self.to_patch(self.norm(x[:, 1:]))  # [B, N, P]
+        patches = OUTPUT_GAIN * self.to_patch(self.norm(x[:, 1:]))  # [B, N, P]
         clip = unpatchify(patches.float(), grid, self.tubelet, self.patch)
         clip = clip + self.seam(clip)
         # an image is a still clip: its copies in the tubelet are averaged back into one frame
