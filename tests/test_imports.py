@@ -47,7 +47,7 @@ def test_unknown_name() -> None:
 def test_rooms_call_the_verb_they_are_named_after(
     verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = {"train": "discern.train.run", "evaluate": "discern.evaluate.evaluate"}[verb]
+    home = {"train": "discern.recipes.train", "evaluate": "discern.evaluate.evaluate"}[verb]
     stand_in = ModuleType(home)
     setattr(stand_in, verb, lambda *arguments, **settings: (arguments, settings))
     monkeypatch.setitem(sys.modules, home, stand_in)

@@ -21,8 +21,12 @@ import os, sys, time
 from pathlib import Path
 from discern.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
-if sys.argv[2] == "fork" and os.fork() == 0:
-    time.sleep(60)
+if sys.argv[2] == "fork":
+    there, here = os.pipe()
+    if os.fork() == 0:
+        os.write(here, b".")  # it runs: its copy of the lock is closed by now
+        time.sleep(60)
+    os.read(there, 1)
 print("held", flush=True)
 time.sleep(60)
 """
