@@ -26,6 +26,7 @@ from discern.data.sources import open_source
 from discern.data.synthetic import DigitsConfig, write_digits
 from discern.train import loop
 from discern.train.checkpoint import load_latest
+from tests.faults.killing import write_pictures
 
 ENCODER = ("backbone.width=32", "backbone.depth=1", "backbone.heads=2", "backbone.patch=8")
 GENERATOR = ("generator.width=32", "generator.depth=1", "generator.heads=2")
@@ -216,6 +217,18 @@ def test_evaluate(scene: Scene, tmp_path: Path) -> None:
     assert json.loads(out)["accuracy"] == found["accuracy"]
     page = (tmp_path / "e" / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+
+def test_a_model_is_not_measured_on_what_it_was_trained_on(tmp_path: Path) -> None:
+    source = write_pictures(tmp_path / "pictures", count=30)  # without parts of its own
+    words = ["train", str(source), "--out", str(tmp_path / "run"), "--steps", "1"]
+    assert main([*words, *flags(*ENCODER[:3], *COMMON)]) == 0
+    words = ["evaluate", str(tmp_path / "run"), str(source), "--out"]
+    assert main([*words, str(tmp_path / "same")]) == 0
+    assert results(tmp_path / "same")["samples"] == results(tmp_path / "run")["samples"] == 6
+    source.rename(tmp_path / "other")  # as far as anyone can tell, other data
+    assert main([*words[:2], str(tmp_path / "other"), "--out", str(tmp_path / "all")]) == 0
+    assert results(tmp_path / "all")["samples"] == 30
 
 
 def test_one_model_names_images_and_clips(

@@ -239,6 +239,7 @@ def test_sources_that_cannot_be_used(
         assert not (out / "config.json").exists() or name == "manifest without files"
     elif "one" not in name:  # a model can be measured on one class
         refusal(code, "evaluate", model, source, "--out", out)
+        assert not (out / "config.json").exists()
 
 
 def test_what_cannot_be_opened(
