@@ -46,7 +46,7 @@ from discern.data.arrays import (
 )
 from discern.data.augment import PLAIN
 from discern.data.clipset import ClipSet
-from discern.data.loader import Loader, evaluation_batches
+from discern.data.loader import evaluation_batches
 from discern.data.preprocess import PreprocessConfig
 from discern.evaluate.evaluate import accuracy
 from discern.models.model import Model
@@ -62,6 +62,7 @@ from discern.train.bounds import within_bounds
 from discern.train.loop import Evaluate, LoopConfig, Outcome, fit
 from discern.train.run import (
     RunConfig,
+    build_loader,
     build_objective,
     choose_device,
     pretrained_model,
@@ -269,16 +270,10 @@ class DiscernClassifier(ClassifierMixin, BaseEstimator):
     ) -> Outcome:
         device = choose_device(config.device)
         precision = choose_precision(config.precision, device)
-        steps_in_time = -(-config.data.preprocess.frames // config.backbone.tubelet)
         with progress_bar(title) if self.verbose else contextlib.nullcontext(_silent) as report:
             return fit(
                 objective.to(device).train(),
-                Loader(
-                    sets,
-                    config.data.loader,
-                    seed=config.seed,
-                    clip_tokens_per_image=steps_in_time,
-                ),
+                build_loader(sets, config),
                 config.loop,
                 config.optim,
                 seed=config.seed,

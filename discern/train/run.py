@@ -172,9 +172,7 @@ def train_objective(
     saver = Saver(run.checkpoints)
     saved = saver.load()
     run.rewind(saved[1]["step"] if saved else -1)
-    loader = Loader(
-        sets, config.data.loader, seed=config.seed, clip_tokens_per_image=_clip_cost(config)
-    )
+    loader = build_loader(sets, config)
     with StopSignals() as signals:
         outcome = fit(
             objective.to(device).train(),
@@ -223,6 +221,12 @@ def _players(config: RunConfig, base: Model | None) -> tuple[Discriminator, Gene
         if base.generator is not None:
             generator.load_state_dict(base.generator.state_dict())
     return discriminator, generator
+
+
+def build_loader(sets: dict[Kind, ClipSet], config: RunConfig) -> Loader:
+    """The batches of a run, in the order that its seed gives."""
+    cost = _clip_cost(config)
+    return Loader(sets, config.data.loader, seed=config.seed, clip_tokens_per_image=cost)
 
 
 def _clip_cost(config: RunConfig) -> int:
