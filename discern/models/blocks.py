@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NORM_EPS = 1e-6  # as timm and the original ViT
-PLAIN_TOKENS = 256  # up to here plain attention is the faster one on a CPU
+PLAIN_TOKENS = 256  # up to here plain attention is the faster one on a CPU, in bf16
 
 
 class Attention(nn.Module):
@@ -37,7 +37,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     the short sequences of small frames (`benchmarks/attention.py`), so there the products are
     written out.
     """
-    if q.device.type != "cpu" or q.shape[-2] > PLAIN_TOKENS:
+    short = q.dtype == torch.bfloat16 and q.shape[-2] <= PLAIN_TOKENS
+    if q.device.type != "cpu" or not short:
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):  # or softmax would be done, and kept, in 32 bits
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
