@@ -15,7 +15,7 @@ from discern.models.blocks import NORM_EPS, Block, init_linear, stream
 from discern.models.tokens import Grid, positions, unpatchify
 
 # Tokens share a large common part, so a step of Adam moves all of a pixel's weights alike: without
-# the gain each pixel swings by a tenth of its range at every step, and short trainings end noisy.
+# the gain pixels swing about from step to step, and short trainings end noisy.
 OUTPUT_GAIN = 0.25
 
 

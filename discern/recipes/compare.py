@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,14 +64,15 @@ def compare(
     with Run.open(Path(out), "compare", settings) as run:
         if base is None:
             base = run.out / "pretrained"
-            _finished(base) or pretrain(
-                specs,
-                base,
-                size=size,
-                minutes=PRETRAIN_SHARE * minutes,
-                seed=seed,
-                overrides=overrides,
-            )
+            if finished(base) is None:
+                pretrain(
+                    specs,
+                    base,
+                    size=size,
+                    minutes=PRETRAIN_SHARE * minutes,
+                    seed=seed,
+                    overrides=overrides,
+                )
         found = {
             str(count): compare_at(
                 specs,
@@ -110,7 +112,7 @@ def compare_at(
     labels = None if count == "all" else int(count)
     for method, start in (("pretrained", base), ("scratch", None)):
         folder = out / f"{method}-{count}"
-        results = _finished(folder) or train(
+        results = finished(folder) or train(
             specs,
             folder,
             base=start,
@@ -165,8 +167,6 @@ def handcrafted(specs: Sequence[str], tuned: Path) -> list[tuple[str, str, dict[
 
 def settings_of(folder: Path) -> RunConfig:
     """The resolved settings of a run folder."""
-    import json
-
     stored = json.loads((folder / "config.json").read_text())["settings"]
     names = set(configuration.to_dict(RunConfig(objective="supervised")))
     return configuration.from_dict(RunConfig, {k: v for k, v in stored.items() if k in names})
@@ -188,8 +188,6 @@ def _add(blocks: Blocks, method: str, results: dict[str, Any], folder: Path) -> 
 
 
 def _source_of(folder: Path) -> list[str]:
-    import json
-
     return list(json.loads((folder / "config.json").read_text())["settings"]["source"])
 
 
@@ -205,10 +203,8 @@ def _shape_of(out: Path, count: int | str) -> list[str]:
     return shape + [f"data.preprocess.{name}={getattr(preprocess, name)}" for name in names]
 
 
-def _finished(folder: Path | str) -> dict[str, Any] | None:
+def finished(folder: Path | str) -> dict[str, Any] | None:
     """Results of a training that an earlier start has finished."""
-    import json
-
     path = Path(folder) / "results.json"
     return json.loads(path.read_text()) if path.exists() else None
 

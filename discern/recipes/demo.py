@@ -15,8 +15,7 @@ from typing import Any
 
 from discern.data.synthetic import write_digits
 from discern.log import Run
-from discern.recipes.compare import _finished as finished
-from discern.recipes.compare import compare_at
+from discern.recipes.compare import compare_at, finished
 from discern.recipes.generate import generate, reconstruct
 from discern.recipes.pretrain import pretrain
 from discern.report.page import write_report
@@ -116,7 +115,6 @@ def _show(out: Path, tuned: Path, base: Path, data: Path) -> None:
     image, clip = next(data.glob("test/*/*.png")), next(data.glob("test/*/*.mp4"))
     reconstruct(tuned, image, out / "reconstruction.png", 0.6, 0)
     reconstruct(tuned, clip, out / "reconstruction.mp4", 0.6, 0)
-    (out / "curves.jsonl").unlink(missing_ok=True)
     lines = []
     for folder, phase in ((base, "pretrain"), (tuned, "tune")):
         for line in (folder / "log.jsonl").read_text().splitlines():

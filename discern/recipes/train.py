@@ -41,8 +41,6 @@ from discern.train.run import (
     tuned_model,
 )
 
-FROM_PRETRAINED_LAYER_DECAY = 1.0  # slower lower layers lost a point at 100 labels per class
-
 
 def train(
     source: Sequence[str] | str,
@@ -117,7 +115,6 @@ def configured(
             config,
             backbone=start.model.config.backbone,
             data=replace(config.data, preprocess=preprocess),
-            optim=replace(config.optim, layer_decay=FROM_PRETRAINED_LAYER_DECAY),
         )
     config = replace(config, backbone=replace(config.backbone, drop_path=images.DROP_PATH))
     if rate is not None:
