@@ -43,13 +43,13 @@ View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> f
 class MaskedGanConfig:
     """Weights and shares.  The defaults are the recipe for few CPU minutes."""
 
-    mask_ratio: float = 0.5  # of an image's tokens
+    mask_ratio: float = 0.65  # of an image's tokens
     clip_mask_ratio: float = 0.75  # of a clip's tokens, in tubes
     block_chance: float = 0.5  # of masking in squares of 2 x 2 tokens
     reconstruction: float = 0.25
-    reconstruction_share: float = 0.5  # of the batch is decoded
+    reconstruction_share: float = 0.25  # of the batch is decoded
     view: float = 1.0
-    temperature: float = 0.2
+    temperature: float = 0.1
     teacher: bool = (
         False  # an EMA encoder gives the targets (MoCo v3) instead of the other view (SimCLR)
     )
@@ -59,12 +59,12 @@ class MaskedGanConfig:
     # how long the adversary's gradient on the pixels may be, against the reconstruction's
     generator_adversary: float = 0.3
     adversary_start: float = 0.5  # share of the training before which there is no adversary
-    adversary_share: float = 0.25  # of the batch goes through the adversary
+    adversary_share: float = 0.125  # of the batch goes through the adversary
     adversary_keep: float = 0.5  # of the tokens the discriminator reads
     adversary_noise: float = 0.15  # instance noise on what it reads, annealed to 0
     noise_share: float = 0.25  # of the adversary's fakes are drawn from noise alone
     code: float = 0.5  # a variational code teaches the generator to draw from noise
-    code_share: float = 0.125  # of the batch
+    code_share: float = 0.0625  # of the batch
     penalty: float = 0.1  # gamma of R1 and R2
     penalty_sigma: float = 0.03
     penalty_share: float = 0.25  # of the adversary's items
