@@ -326,7 +326,7 @@ def test_a_teacher_gives_the_targets() -> None:
 @torch.no_grad()
 def test_reconstruction_by_hand() -> None:
     """MAE's loss on the hidden patches alone, each divided by its own variance."""
-    objective, items = _only("reconstruction"), batch(4)
+    objective, items = _only("reconstruction", mask_ratio=0.5), batch(4)
     caught: list[Tensor] = []
     objective.generator.register_forward_hook(lambda module, inputs, out: caught.append(out))
     masks: list[Any] = []
