@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from few_labels import interval
+
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
 NAMES = {
@@ -26,6 +28,7 @@ NAMES = {
     "motion_flow": "optical-flow histogram + RBF SVM",
     "motion": "all motion features + RBF SVM",
 }
+CLAIM = 3  # seeds that a claim needs
 DATA = {"cifar10": "CIFAR-10, 100 labels per class", "jhmdb": "J-HMDB, all labels"}
 
 
@@ -33,11 +36,11 @@ def main() -> int:
     paths = sorted((HERE / "results").glob("few_labels_*.json"))
     tables = [few_labels(path) for path in paths]
     page = "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`.\n\n"
-    page += "\n".join([*tables, tfrecord(), attention()])
+    page += "\n".join([*tables, joint(), tfrecord(), attention()])
     begin, end = "<!-- results -->", "<!-- /results -->"
     readme = README.read_text()
     # one seed is a trial, not a claim: it stands in RESULTS.md alone
-    claims = [table for table, path in zip(tables, paths, strict=True) if is_claim(path)]
+    claims = [few_labels(path, CLAIM) for path in paths if is_claim(path)]
     waiting = "The runs with three seeds are not all done; trials stand in"
     inside = "\n".join(claims) or f"{waiting} [RESULTS.md](benchmarks/RESULTS.md).\n"
     wanted = re.sub(
@@ -51,27 +54,64 @@ def main() -> int:
 
 
 def is_claim(path: Path) -> bool:
-    """Whether every method of a table was run with three seeds or more."""
-    found = json.loads(path.read_text())["summary"]
-    return all(block["seeds"] >= 3 for block in found.values())
+    """Whether our own method was run with seeds enough."""
+    summary = json.loads(path.read_text())["summary"]
+    return bool(summary.get("pretrained", {}).get("seeds", 0) >= CLAIM)
 
 
-def few_labels(path: Path) -> str:
-    """Accuracy on the test split of each method, mean over seeds."""
+def few_labels(path: Path, seeds: int = 1) -> str:
+    """Accuracy on the test split of each method with `seeds` or more, mean over seeds."""
     found = json.loads(path.read_text())
     pretraining, tuning = re.findall(r"_([\d.]+)\+([\d.]+)\.json$", path.name)[0]
     budget = f"{pretraining} minutes of pre-training, {tuning} of tuning, 2 cores"
     title = f"### {DATA[found['data']]}: {budget}"
     rows = ["| Method | Test accuracy | 95 % interval | Seeds |", "|---|---|---|---|"]
     for name, block in sorted(found["summary"].items(), key=lambda entry: -entry[1]["mean"]):
+        if block["seeds"] < seeds:
+            continue
         low_high = block.get("interval")
         interval = f"{100 * low_high[0]:.1f} to {100 * low_high[1]:.1f}" if low_high else "one seed"
         numbers = f"{100 * block['mean']:.1f} | {interval} | {block['seeds']}"
         rows.append(f"| {NAMES.get(name, name)} | {numbers} |")
     load = max(cell["load_before"] for cell in found["cells"].values())
-    note = f"`{found['command']}`"
+    note = gain(found["cells"], seeds) + f"`{found['command']}`"
     note += f"; intervals over seeds by Student's t; other load on the machine up to {load:.1f}."
     return "\n".join([title, "", *rows, "", note, ""])
+
+
+def gain(cells: dict[str, Any], seeds: int) -> str:
+    """Pre-trained against from scratch, both tuned alike, seed by seed."""
+    names = [name.removeprefix("pretrained-") for name in cells if name.startswith("pretrained-")]
+    both = [seed for seed in names if f"scratch-{seed}" in cells]
+    if len(both) < max(2, seeds):
+        return ""
+    found = interval(
+        [
+            100 * (cells[f"pretrained-{seed}"]["accuracy"] - cells[f"scratch-{seed}"]["accuracy"])
+            for seed in both
+        ]
+    )
+    low, high = found["interval"]
+    return (
+        f"Pre-training adds {found['mean']:.1f} points to the same tuning from scratch "
+        f"({low:.1f} to {high:.1f} over {len(both)} seeds, paired). "
+    )
+
+
+def joint() -> str:
+    """One model for images and clips, against the same tuning from scratch."""
+    parts = []
+    for path in sorted((HERE / "results").glob("joint_*.json")):
+        found = json.loads(path.read_text())
+        minutes = found["minutes"]
+        budget = f"{minutes['pretrain']:g} minutes of pre-training, {minutes['tune']:g} of tuning"
+        title = f"### One model for CIFAR-10 images and J-HMDB clips: {budget}, one seed"
+        rows = ["| Method | Images, test accuracy | Clips, test accuracy |", "|---|---|---|"]
+        for name in ("pretrained", "scratch"):
+            images, clips = (found[name][kind]["accuracy"] for kind in ("images", "clips"))
+            rows.append(f"| {NAMES[name]} | {100 * images:.1f} | {100 * clips:.1f} |")
+        parts.append("\n".join([title, "", *rows, "", f"`{found['command']}`", ""]))
+    return "\n".join(parts)
 
 
 def tfrecord() -> str:

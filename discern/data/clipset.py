@@ -84,25 +84,40 @@ class ClipSet:
         """Decode everything into memory; what cannot be read is noted in `bad` and left out."""
         shape = (len(self), self.stored_frames, self.preprocess.height, self.preprocess.width, 3)
         memory = np.empty(shape, dtype=np.uint8)
+        good = self._read_each(memory.__setitem__, bad, progress)
+        self.memory = memory if good.all() else memory[good]
+        self.indices, self.labels = self.indices[good], self.labels[good]
+
+    def leave_out_bad(self, bad: BadFiles, progress: Progress | None = None) -> None:
+        """Decode everything once and keep nothing; what cannot be read is noted and left out."""
+        good = self._read_each(lambda position, frames: None, bad, progress)
+        self.indices, self.labels = self.indices[good], self.labels[good]
+
+    def _read_each(
+        self,
+        store: Callable[[int, np.ndarray], None],
+        bad: BadFiles,
+        progress: Progress | None,
+    ) -> np.ndarray:
+        """Hand every item to `store`.  -> bool [n], whether it could be read"""
         good = np.ones(len(self), dtype=bool)
 
-        def fill(position: int) -> str | None:
+        def attempt(position: int) -> str | None:
             try:
-                memory[position] = self.read(position)
+                store(position, self.read(position))
             except BadItem as error:
                 return str(error)
             return None
 
         with ThreadPoolExecutor(DECODER_THREADS) as pool:
-            reasons = pool.map(fill, range(len(self)), chunksize=64)
+            reasons = pool.map(attempt, range(len(self)), chunksize=64)
             for position, reason in enumerate(reasons):
                 if reason is not None:
                     good[position] = False
                     bad.add(self.key(position), reason)
                 if progress is not None and position % 64 == 0:
                     progress(position, len(self))
-        self.memory = memory if good.all() else memory[good]
-        self.indices, self.labels = self.indices[good], self.labels[good]
+        return good
 
     def subset(self, positions: np.ndarray, labels: np.ndarray | None = None) -> ClipSet:
         """The items at `positions`, sharing nothing but the source."""
@@ -165,16 +180,18 @@ def load_all(
     progress: Progress | None = None,
     total: int | None = None,
 ) -> None:
-    """Decode the sets into memory if they fit `memory_bytes`; then stop if too many were bad.
+    """Decode the sets, into memory if they fit `memory_bytes`; then stop if too many were bad.
+
+    What does not fit is decoded again whenever it is asked for, but once now, so that no broken
+    item is trained on or counted as seen.
 
     `total` counts the items that `bad` has been or will be asked about, where these are not all.
     """
     sets = list(sets)
-    if sum(one.bytes for one in sets) > memory_bytes:
-        return
+    fits = sum(one.bytes for one in sets) <= memory_bytes
     total = total or sum(len(one) for one in sets)
     for one in sets:
-        one.load(bad, progress)
+        (one.load if fits else one.leave_out_bad)(bad, progress)
     bad.check(total)
 
 

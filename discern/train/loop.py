@@ -124,6 +124,9 @@ def fit(
         stopped_by = _already(config, state)
         if stopped_by is not None:
             return Outcome(stopped_by=stopped_by, state=state)
+    else:  # so that there is always a good network to come back to
+        state.next_save = _next(0.0, 0.0, _saves(config))
+        keeper.save(0, _tensors(objective, optimizers), _plain(state))
 
     for position, batch in loader.batches(state.position):
         progress = _progress(config, state)
@@ -150,12 +153,13 @@ def fit(
         # what goes wrong is answered at once, and written down
         for warning in watch.look(objective, said):
             journal.log(step=state.step, event=warning)
-        if watch.must_roll_back:
+        if watch.must_roll_back or watch.gave_up is not None:
             saved = keeper.load()
             if saved is not None:
                 _restore(objective, optimizers, *saved, state, weights_only=True)
+        if watch.must_roll_back:
             watch.rolled_back()
-        if watch.gave_up is not None:
+        if watch.gave_up is not None:  # what is handed over is the last good network
             stopped_by = "diverged"
         # once in a while: a line in the log
         if state.seconds - last_log >= config.log_seconds or progress >= 1.0:
@@ -177,8 +181,7 @@ def fit(
         state.seconds = time.monotonic() - started
         due = _due(state.next_save, progress) and watch.skipped == 0
         if stopped_by != "diverged" and (stopped_by or due):
-            often = max(config.saves, math.ceil((config.minutes or 0) / config.save_minutes))
-            state.next_save = _next(state.next_save, progress, often)
+            state.next_save = _next(state.next_save, progress, _saves(config))
             state.watch = watch.dump()
             keeper.save(state.step, _tensors(objective, optimizers), _plain(state))
         if stopped_by:
@@ -207,6 +210,11 @@ def _budget_name(config: LoopConfig, state: State) -> str:
     """Which of the budgets is spent."""
     spent = config.steps is not None and state.step >= config.steps
     return "steps" if spent or config.minutes is None else "minutes"
+
+
+def _saves(config: LoopConfig) -> int:
+    """How many checkpoints the whole budget brings."""
+    return max(config.saves, math.ceil((config.minutes or 0) / config.save_minutes))
 
 
 def _due(moment: float, progress: float) -> bool:

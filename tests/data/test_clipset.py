@@ -71,9 +71,21 @@ def test_what_does_not_fit_stays_where_it_is() -> None:
     sets = [source.clip_set(kind) for kind in Kind]
     assert [one.bytes for one in sets] == [3 * 192, 3 * 6 * 192]
     load_all(sets, BadFiles(None), 7 * 3 * 192 - 1)
-    assert source.reads == [] and all(one.memory is None for one in sets)
+    assert sorted(source.reads) == [0, 1, 2, 3, 4, 5] and all(one.memory is None for one in sets)
     load_all(sets, BadFiles(None), 7 * 3 * 192)
     assert all(one.memory is not None for one in sets)
+
+
+def test_bad_items_that_do_not_fit_are_listed_and_left_out_too() -> None:
+    source = MadeUp(6)
+    source.broken = {1, 4}
+    items, bad = source.clip_set(Kind.IMAGE), BadFiles(None, allowed=0.5)
+    load_all([items], bad, 0)
+    assert items.memory is None and sorted(bad.reasons) == ["image-1", "image-4"]
+    assert items.labels.tolist() == [0, 0, 1, 1]
+    assert _numbers(items.take(np.arange(4))) == [0, 2, 3, 5]
+    with pytest.raises(DataError, match="2 of 6 items cannot be read"):
+        load_all([source.clip_set(Kind.IMAGE)], BadFiles(None, allowed=0.3), 0)
 
 
 def test_a_neighbour_of_the_same_class_stands_in_for_a_bad_item() -> None:

@@ -160,7 +160,7 @@ def _assert_same(found: Saved, expected: Saved) -> None:
 )
 def test_resumed_after_every_step_it_ends_with_the_same_bits(name: str, every: int) -> None:
     whole = _whole(name)
-    assert sorted(whole) == list(range(1, 21))
+    assert sorted(whole) == list(range(21))
     # stopped and resumed over and over, each time by networks that start from another seed
     parts = Memory()
     for step in range(every, 21, every):
@@ -310,7 +310,7 @@ def test_steps_and_evaluations_over_the_budget() -> None:
     assert outcome == Outcome(stopped_by="steps", state=outcome.state)
     assert outcome.state.step == 20 and objective.training
     assert [line["step"] for line in journal.lines if "accuracy" in line] == [1, 4, 8, 12, 16, 20]
-    assert sorted(keeper.saved) == [1, 5, 10, 15, 20]
+    assert sorted(keeper.saved) == [0, 5, 10, 15, 20]
     progress = [line["progress"] for line in journal.lines if "progress" in line]
     assert progress == pytest.approx([step / 20 for step in range(1, 21)])
 
@@ -339,7 +339,7 @@ def test_saves_are_never_far_apart() -> None:
     keeper = Memory()
     _fit(supervised(), keeper=keeper, steps=None, minutes=1.0, saves=1, save_minutes=0.25)
     seconds = [state["seconds"] for _, state in keeper.saved.values()]
-    assert seconds == [2.0, 16.0, 32.0, 46.0, 62.0]
+    assert seconds == [0.0, 16.0, 32.0, 46.0, 62.0]
 
 
 @pytest.mark.usefixtures("clock")
@@ -355,7 +355,7 @@ def test_a_signal_saves_and_leaves() -> None:
     keeper = Memory()
     outcome = _fit(supervised(), keeper=keeper, stop_requested=_after(7), saves=1)
     assert outcome.stopped_by == "signal" and outcome.state.step == 7
-    assert sorted(keeper.saved) == [1, 7]
+    assert sorted(keeper.saved) == [0, 7]
 
 
 @pytest.mark.usefixtures("clock")
@@ -393,7 +393,7 @@ def test_a_bad_loss_is_skipped() -> None:
     outcome = _fit(objective, keeper=keeper, journal=journal, loader=Same(), saves=1000)
     assert outcome.stopped_by == "steps"
     assert journal.events() == ["loss or gradient is not finite: step skipped (1 in a row)"]
-    assert sorted(keeper.saved) == [*range(1, 4), *range(5, 21)]  # nothing at the bad step
+    assert sorted(keeper.saved) == [*range(4), *range(5, 21)]  # nothing at the bad step
     third, fifth = keeper.saved[3][0], keeper.saved[5][0]
     assert any(not torch.equal(third[name], fifth[name]) for name in third)
     steps = {float(v) for name, v in keeper.saved[20][0].items() if name.endswith("/step")}
@@ -434,7 +434,7 @@ def test_bad_losses_in_a_row_roll_back_at_half_the_rate() -> None:
         "rolled back to the last checkpoint; rate scaled by 0.5" in e for e in journal.events()
     )
     assert all(value.isfinite().all() for value in named_tensors(objective).values())
-    assert sorted(keeper.saved) == [*range(1, first + 1), *range(last, 21)]
+    assert sorted(keeper.saved) == [*range(first + 1), *range(last, 21)]
     # right after the roll-back: the tensors of the last good checkpoint
     for name, value in keeper.saved[first][0].items():
         assert torch.equal(keeper.saved[last][0][name], value), name
@@ -444,6 +444,15 @@ def test_bad_losses_in_a_row_roll_back_at_half_the_rate() -> None:
     expected = {line["step"]: line["rate"] for line in plain.lines if "rate" in line}
     assert rates[last] == expected[last] and rates[20] == pytest.approx(expected[20] / 2)
     assert keeper.saved[20][1]["watch"]["rate_scale"] == 0.5
+
+
+def test_a_rate_far_too_high_ends_with_the_network_it_began_with() -> None:
+    objective, keeper = supervised(), Memory()
+    before = {name: value.clone() for name, value in named_tensors(objective).items()}
+    outcome = _fit(objective, keeper=keeper, optim=OptimConfig(rate=1e30), steps=200, saves=1)
+    assert outcome.stopped_by == "diverged" and sorted(keeper.saved) == [0]
+    for name, value in named_tensors(objective).items():
+        assert torch.equal(value, before[name]), name
 
 
 @pytest.mark.parametrize(("make", "phase"), [(supervised, "classifier"), (gan, "discriminator")])
