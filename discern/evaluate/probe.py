@@ -28,7 +28,8 @@ def knn_accuracy(
     classes = int(max(bank_labels.max(), query_labels.max())) + 1
     right = 0
     for part, labels in zip(query.split(1024), query_labels.split(1024), strict=True):
-        similar, nearest = (part @ bank.T).topk(k, dim=1)  # [n, k]
+        with torch.autocast(part.device.type, enabled=False):  # bf16 would tie the nearest
+            similar, nearest = (part @ bank.T).topk(k, dim=1)  # [n, k]
         votes = torch.zeros(len(part), classes).scatter_add_(
             1, bank_labels[nearest], (similar / temperature).exp()
         )

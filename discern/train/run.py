@@ -173,6 +173,12 @@ def train_objective(
     saved = saver.load()
     run.rewind(saved[1]["step"] if saved else -1)
     loader = build_loader(sets, config)
+
+    def judge() -> dict[str, float]:  # at the speed of training: what it takes is out of the budget
+        assert evaluate is not None
+        with autocast(precision, device):
+            return evaluate()
+
     with StopSignals() as signals:
         outcome = fit(
             objective.to(device).train(),
@@ -185,7 +191,7 @@ def train_objective(
             device=device,
             autocast=lambda: autocast(precision, device),
             stop_requested=lambda: signals.requested,
-            evaluate=evaluate,
+            evaluate=None if evaluate is None else judge,
             report=report,
         )
     return outcome, signals.name
