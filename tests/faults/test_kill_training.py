@@ -254,7 +254,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         words = pretrain_words(pictures, out, 8, "loop.saves=8")
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
         filler = disk / "filler"
-        filler.write_bytes(bytes(free - each * 5 // 2))  # the third one, after those of steps 0 and 1, will not fit
+        filler.write_bytes(
+            bytes(free - each * 5 // 2)
+        )  # the third one, after those of steps 0 and 1, will not fit
         capfd.readouterr()
         assert main(words) == 1
         said = capfd.readouterr().err.splitlines()[-1]
