@@ -35,8 +35,9 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def backbone_config(**changes: Any) -> BackboneConfig:
-    """Width 32, two blocks."""
-    return BackboneConfig(**({"width": 32, "depth": 2, "heads": 2} | changes))
+    """Width 32, two blocks, a stem that does not leak."""
+    small = {"width": 32, "depth": 2, "heads": 2, "stem": "mlp"}
+    return BackboneConfig(**(small | changes))
 
 
 def generator_config(**changes: Any) -> GeneratorConfig:
@@ -60,9 +61,10 @@ def view(config: AugmentConfig = VIEW) -> Any:
 
 
 def masked_gan(seed: int = 0, **settings: Any) -> MaskedGan:
-    """A MaskedGan whose adversary is on from the beginning."""
+    """A MaskedGan of two views whose every term is on in every step."""
     discriminator, generator = players(seed)
-    config = MaskedGanConfig(**({"adversary_start": -1.0, "projection": 16} | settings))
+    always = {"adversary_start": -1.0, "adversary_chance": 1.0, "code_chance": 1.0, "opening": 0.0}
+    config = MaskedGanConfig(**(always | {"views": 2, "projection": 16} | settings))
     return MaskedGan(config, discriminator, generator, view(), view(MASKED))
 
 

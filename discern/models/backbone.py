@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from discern.errors import ConfigError
 from discern.models.blocks import NORM_EPS, Block, init_linear, stream
-from discern.models.tokens import Stem, grid_of, patchify, positions, take_tokens
+from discern.models.stem import ConvStem, PatchStem
+from discern.models.tokens import grid_of, positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class BackboneConfig:
     channels: int = 3
     tubelet: int = 2  # frames in a patch; an image repeats its frame to fill one
     patch: int = 4  # pixels, both ways
-    stem: Literal["mlp", "linear"] = "mlp"
+    stem: Literal["conv", "mlp", "linear"] = "conv"
     positions: Literal["sincos", "learned"] = "sincos"
     learned_grid: tuple[int, int, int] | None = None  # the fixed grid of learned positions
     class_token: bool = False
@@ -63,8 +64,10 @@ class Backbone(nn.Module):
         if config.width % config.heads:
             raise ConfigError(f"width {config.width} does not divide into {config.heads} heads")
         self.config = config
-        numbers = config.channels * config.tubelet * config.patch**2
-        self.stem = Stem(config.stem, numbers, config.width)
+        shape = (config.channels, config.tubelet, config.patch, config.width)
+        self.stem: ConvStem | PatchStem = (
+            ConvStem(*shape) if config.stem == "conv" else PatchStem(config.stem, *shape)
+        )
         self.class_token = (
             nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
         )
@@ -105,12 +108,8 @@ class Backbone(nn.Module):
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Features:
         """Encode all tokens, or only those named by `keep` [B, M] (the others cost nothing)."""
-        patches = patchify(clip, self.config.tubelet, self.config.patch)  # [B, N, P]
         place = self._positions(self.grid(clip), clip.device)  # [N, D]
-        if keep is None:
-            x = self.stem(patches) + place
-        else:
-            x = self.stem(take_tokens(patches, keep)) + place[keep]  # [B, M, D]
+        x = self.stem(clip, keep) + (place if keep is None else place[keep])  # [B, N or M, D]
         if self.class_token is not None:
             x = torch.cat([self._placed_class_token().expand(len(x), -1, -1), x], dim=1)
         x = stream(x)

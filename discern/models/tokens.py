@@ -1,4 +1,4 @@
-"""Clips to patch tokens and back: tubelets, stems that do not leak, positions for any grid.
+"""Clips to patch tokens and back: tubelets, positions for any grid.
 
 B batch  C channels  T frames  H, W pixels  N tokens  D width
 A patch holds P = C * t * p * p numbers.
@@ -81,24 +81,3 @@ def _sincos(position: Tensor, width: int) -> Tensor:
     angles = position[:, None] * rates
     columns = torch.cat([angles.sin(), angles.cos()], dim=1)
     return nn.functional.pad(columns, (0, width - columns.shape[1]))
-
-
-class Stem(nn.Module):
-    """One patch in, one token out, so that a hidden patch leaves no trace in its neighbours.
-
-    [B, N, P] -> [B, N, D]
-
-    `linear` is ViT's patch embedding; `mlp` adds a hidden layer inside the patch, a cheap stand-in
-    for a convolution.
-    """
-
-    def __init__(self, kind: str, patch_numbers: int, width: int) -> None:
-        super().__init__()
-        self.inner = nn.Linear(patch_numbers, width)
-        self.outer = nn.Linear(width, width) if kind == "mlp" else None
-
-    def forward(self, patches: Tensor) -> Tensor:
-        x = self.inner(patches)
-        if self.outer is None:
-            return x
-        return self.outer(nn.functional.gelu(x))

@@ -32,20 +32,20 @@ def finite_difference_penalty(
     return ((there - here) / sigma).square().mean()
 
 
-def contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """InfoNCE between two views of the same items, both ways (SimCLR, Chen et al. 2020).
+def contrast(views: Tensor, temperature: float) -> Tensor:
+    """InfoNCE between all pairs of views of the same items (SimCLR, Chen et al. 2020).
 
-    [B, D], [B, D] -> []
+    With more than two views each pair stands against the views of other items only, as in SupCon
+    (Khosla et al. 2020) without its rivalry among positives.  [V, B, D] -> []
     """
-    left, right = F.normalize(left.float(), dim=1), F.normalize(right.float(), dim=1)
-    target = torch.arange(len(left), device=left.device)
-    B = len(left)
-    every = torch.cat([left, right])
-    similar = every @ every.T / temperature  # [2 B, 2 B]
-    similar = similar.masked_fill(
-        torch.eye(2 * B, dtype=torch.bool, device=left.device), float("-inf")
-    )
-    return F.cross_entropy(similar, torch.cat([target + B, target]))
+    V, B, _ = views.shape
+    every = F.normalize(views.float(), dim=2).flatten(0, 1)  # [V B, D]
+    item = torch.arange(B, device=views.device).repeat(V)
+    same = item.unsqueeze(0) == item.unsqueeze(1)  # [V B, V B]
+    similar = every @ every.T / temperature
+    others = similar.masked_fill(same, float("-inf")).logsumexp(dim=1, keepdim=True)
+    itself = torch.eye(V * B, dtype=torch.bool, device=views.device)
+    return F.softplus(others - similar)[same & ~itself].mean()
 
 
 def contrast_teacher(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -105,9 +105,8 @@ class Gan(Objective):
             parts["penalty"] = penalty.item()
         if config.view > 0:
             other = self.discriminator.backbone(self.view(batch.clip, rng)).pooled
-            view = contrast(
-                self.projector(on_real.features.pooled), self.projector(other), config.temperature
-            )
+            views = torch.stack([on_real.features.pooled, other])
+            view = contrast(self.projector(views), config.temperature)
             total, parts["view"] = total + config.view * view, view.item()
         return Losses(total=total, parts=parts)
 

@@ -45,10 +45,15 @@ class MaskedGanConfig:
 
     mask_ratio: float = 0.65  # of an image's tokens
     clip_mask_ratio: float = 0.75  # of a clip's tokens, in tubes
+    # at the end the encoder learns on nearly whole items, as it will see them in use (FLIP, Li et
+    # al. 2023): the share of the training, and how much is still masked then
+    opening: float = 0.2
+    opened_mask_ratio: float = 0.25
     block_chance: float = 0.5  # of masking in squares of 2 x 2 tokens
     reconstruction: float = 0.25
-    reconstruction_share: float = 0.25  # of the batch is decoded
+    reconstruction_share: float = 0.5  # of the batch is decoded
     view: float = 1.0
+    views: int = 4  # of each item; 1 where `view` is 0
     temperature: float = 0.1
     teacher: bool = (
         False  # an EMA encoder gives the targets (MoCo v3) instead of the other view (SimCLR)
@@ -59,12 +64,15 @@ class MaskedGanConfig:
     # how long the adversary's gradient on the pixels may be, against the reconstruction's
     generator_adversary: float = 0.3
     adversary_start: float = 0.5  # share of the training before which there is no adversary
-    adversary_share: float = 0.125  # of the batch goes through the adversary
+    # chance of a step to have an adversary: few steps with many items cost less than the reverse
+    adversary_chance: float = 0.25
+    adversary_share: float = 0.5  # of the batch goes through the adversary in such a step
     adversary_keep: float = 0.5  # of the tokens the discriminator reads
     adversary_noise: float = 0.15  # instance noise on what it reads, annealed to 0
     noise_share: float = 0.25  # of the adversary's fakes are drawn from noise alone
     code: float = 0.5  # a variational code teaches the generator to draw from noise
-    code_share: float = 0.0625  # of the batch
+    code_chance: float = 0.25  # of a step
+    code_share: float = 0.5  # of the batch
     penalty: float = 0.1  # gamma of R1 and R2
     penalty_sigma: float = 0.03
     penalty_share: float = 0.25  # of the adversary's items
@@ -110,29 +118,29 @@ class MaskedGan(Objective):
     def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         assert phase == "both", phase
         config, parts, total = self.config, {}, torch.zeros((), device=batch.clip.device)
-        twice = config.view > 0
-        clips = (
-            [self.view(batch.clip, rng) for _ in range(2)]
-            if twice
-            else [self.masked(batch.clip, rng)]
-        )
-        seen = torch.cat(clips)  # [V, C, T, H, W], V = B or 2 B
-        mask = self._mask(seen, rng)
+        if config.view > 0:
+            clips = [self.view(batch.clip, rng) for _ in range(config.views)]
+        else:
+            clips = [self.masked(batch.clip, rng)]
+        seen = torch.cat(clips)  # [V B, C, T, H, W]
+        mask = self._mask(seen, rng, progress)
         features = self.discriminator.backbone(seen, mask.keep)
 
         if config.view > 0:
             view = self._view_loss(features, clips)
             total, parts["view"] = total + config.view * view, view.item()
         if config.reconstruction > 0:
-            count = max(1, round(len(batch.clip) * (config.reconstruction_share if twice else 1.0)))
+            count = _share(len(batch.clip), config.reconstruction_share)
             reconstruction = self._reconstruction_loss(seen, features, mask, count, rng)
             total = total + config.reconstruction * reconstruction
             parts["reconstruction"] = reconstruction.item()
         strength = ramp(progress, config.adversary_start) * float(self.adversary_scale)
-        if strength > 0 and (config.patch_adversary > 0 or config.global_adversary > 0):
-            adversary, said = self._adversary_loss(seen, features, mask, rng, progress)
+        plays = config.patch_adversary > 0 or config.global_adversary > 0
+        if strength > 0 and plays and _chance(config.adversary_chance, rng):
+            count = max(2, _share(len(batch.clip), config.adversary_share))
+            adversary, said = self._adversary_loss(seen, features, mask, count, rng, progress)
             total, parts = total + strength * adversary, parts | said
-        if config.code > 0:
+        if config.code > 0 and _chance(config.code_chance, rng):
             code = self._code_loss(batch, rng)
             total, parts["code"] = total + config.code * code, code.item()
         if config.time_fakes > 0 and seen.shape[2] > 1:
@@ -140,9 +148,11 @@ class MaskedGan(Objective):
             total, parts = total + config.time_fakes * motion, parts | said
         return Losses(total=total, parts=parts)
 
-    def _mask(self, clip: Tensor, rng: torch.Generator) -> Mask:
+    def _mask(self, clip: Tensor, rng: torch.Generator, progress: float = 0.0) -> Mask:
         config, is_clip = self.config, clip.shape[2] > 1
         ratio = config.clip_mask_ratio if is_clip else config.mask_ratio
+        if progress >= 1.0 - config.opening:
+            ratio = min(ratio, config.opened_mask_ratio)
         block = 2 if torch.rand((), generator=rng, device=rng.device) < config.block_chance else 1
         grid = self.discriminator.backbone.grid(clip)
         return random_mask(
@@ -150,19 +160,20 @@ class MaskedGan(Objective):
         )
 
     def _view_loss(self, features: Features, clips: list[Tensor]) -> Tensor:
-        """Two views of an item shall look alike, and unlike those of others."""
-        temperature = self.config.temperature
-        left, right = self.projector(features.pooled).chunk(2)  # [B, Q] each
+        """Views of an item shall look alike, and unlike those of others."""
+        temperature, count = self.config.temperature, len(clips)
+        projected = self.projector(features.pooled).unflatten(0, (count, -1))  # [V, B, Q]
         if not self.config.teacher:
-            return contrast(left, right, temperature)
+            return contrast(projected, temperature)
         average_discriminator, _, average_projector = self.average
         assert isinstance(average_discriminator, Discriminator)
-        with torch.no_grad():  # the teacher sees all tokens, and each view predicts the other
+        with torch.no_grad():  # the teacher sees all tokens, and each view predicts the next one
             pooled = average_discriminator.backbone(torch.cat(clips)).pooled
-            left_target, right_target = average_projector(pooled).chunk(2)
-        forth = contrast_teacher(self.predictor(left), right_target, temperature)
-        back = contrast_teacher(self.predictor(right), left_target, temperature)
-        return (forth + back) / 2
+            target = average_projector(pooled).unflatten(0, (count, -1)).roll(-1, dims=0)
+        predicted = self.predictor(projected.flatten(0, 1)).unflatten(0, (count, -1))
+        pairs = zip(predicted, target, strict=True)
+        losses = [contrast_teacher(one, other, temperature) for one, other in pairs]
+        return torch.stack(losses).mean()
 
     def _reconstruction_loss(
         self, clip: Tensor, features: Features, mask: Mask, count: int, rng: torch.Generator
@@ -182,20 +193,22 @@ class MaskedGan(Objective):
 
     def _code_loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         """On lightly augmented items: samples shall look like data, not like views of it."""
-        clip = self.masked(
-            batch.clip[: max(1, round(len(batch.clip) * self.config.code_share))], rng
-        )
+        clip = self.masked(batch.clip[: _share(len(batch.clip), self.config.code_share)], rng)
         with torch.no_grad():  # the encoder learns nothing here
             pooled = self.discriminator.backbone(clip).pooled
         return self.coder.loss(pooled, clip, self.generator, rng)
 
     def _adversary_loss(
-        self, clip: Tensor, features: Features, mask: Mask, rng: torch.Generator, progress: float
+        self,
+        clip: Tensor,
+        features: Features,
+        mask: Mask,
+        count: int,
+        rng: torch.Generator,
+        progress: float,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Both players on a share of the batch: the one's loss and the other's gradient."""
-        config = self.config
-        count = max(2, round(len(clip) / (2 if config.view > 0 else 1) * config.adversary_share))
-        count = min(count, len(clip))
+        """Both players on the first `count` views: the one's loss and the other's gradient."""
+        config, count = self.config, min(count, len(clip))
         real, pooled = clip[:count], features.pooled[:count]
         with torch.set_grad_enabled(config.generator_adversary > 0):
             fake, is_fake = self._forge(real, features, mask, rng)
@@ -234,7 +247,7 @@ class MaskedGan(Objective):
             parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean().item())
         parts["diversity"] = diversity(fake.detach(), real)
         if config.penalty > 0:
-            some = max(1, round(count * config.penalty_share))
+            some = _share(count, config.penalty_share)
             loss = loss + config.penalty / 2 * self._penalty(
                 composite[:some].detach(), keep[:some], rng
             )
@@ -309,6 +322,16 @@ class MaskedGan(Objective):
         grid = self.discriminator.backbone.grid(clip)
         spread = is_fake.unsqueeze(-1).expand(-1, -1, numbers)
         return unpatchify(spread, grid, shape.tubelet, shape.patch)[:, :, : clip.shape[2]]
+
+
+def _share(count: int, share: float) -> int:
+    """At least one."""
+    return max(1, round(count * share))
+
+
+def _chance(probability: float, rng: torch.Generator) -> bool:
+    """Draws only where there is a doubt."""
+    return probability >= 1 or bool(torch.rand((), generator=rng, device=rng.device) < probability)
 
 
 TIME_FAKES = ("real", "frozen", "shuffled", "reversed")

@@ -21,7 +21,8 @@ from discern.train.run import DataConfig, RunConfig
 
 PRETRAIN_MINUTES = 15.0
 TRAIN_MINUTES = 5.0
-PRETRAIN_BATCH = 128
+PRETRAIN_BATCH = 64  # items; each is seen in several views
+MAE_BATCH = 256  # items of one view: as many tokens a step
 TRAIN_BATCH = 128
 DROP_PATH = 0.1  # while tuning
 
@@ -50,11 +51,13 @@ def mae() -> RunConfig:
         code=0.0,
         time_fakes=0.0,
     )
-    return replace(masked_gan(), masked_gan=weights)
+    base = masked_gan()
+    data = replace(base.data, loader=LoaderConfig(batch_size=MAE_BATCH))
+    return replace(base, masked_gan=weights, data=data)
 
 
 def view() -> RunConfig:
-    """View consistency alone, half of the tokens dropped: no reconstruction, no adversary."""
+    """View consistency alone, tokens dropped: no reconstruction, no adversary."""
     weights = replace(
         MaskedGanConfig(),
         reconstruction=0.0,

@@ -30,6 +30,7 @@ COUNTS = {  # name -> the most that is not a slip
     "hidden": 16384,
     "noise": 4096,
     "projection": 4096,
+    "views": 64,
     "batch_size": 10**6,
     "clip_batch_size": 10**6,
     "threads": 1024,
@@ -42,11 +43,20 @@ POSITIVE = {"rate", "temperature", "minutes", "save_minutes", "mlp_ratio", "clip
 SHARES = {
     *("flip", "grey", "colour_chance", "geometry_chance", "solarize", "posterize", "erase"),
     *("erase_area", "translate", "hue", "block_chance", "reconstruction_share", "mix_chance"),
-    *("adversary_start", "adversary_share", "code_share", "noise_share", "penalty_share"),
+    *("adversary_start", "adversary_share", "adversary_chance", "code_share", "code_chance"),
+    *("noise_share", "penalty_share", "opening"),
     *("freeze_encoder", "warmup", "final_rate", "allowed_bad", "memory_share", "target_accuracy"),
 }
 PARTS = {  # a whole one would leave nothing
-    *("drop_path", "mask_ratio", "clip_mask_ratio", "ema_decay", "label_smoothing", "betas"),
+    *(
+        "drop_path",
+        "mask_ratio",
+        "clip_mask_ratio",
+        "opened_mask_ratio",
+        "ema_decay",
+        "label_smoothing",
+        "betas",
+    ),
     "clip_share",
 }
 REMAINDERS = {"scale", "adversary_keep", "layer_decay"}  # 0 would leave nothing
@@ -99,6 +109,11 @@ def _refuse_misfits(config: RunConfig) -> None:
             raise ConfigError(
                 f"setting {name}.heads: width {part.width} does not divide into {part.heads} heads"
             )
+    if config.masked_gan.view > 0 and config.masked_gan.views < 2:
+        raise ConfigError(
+            f"setting masked_gan.views: {config.masked_gan.views} has nothing to be compared with: "
+            "2 or more, or masked_gan.view=0"
+        )
     if config.backbone.channels != 3:
         raise ConfigError(f"setting backbone.channels: {config.backbone.channels}: pictures have 3")
     for side in ("height", "width"):

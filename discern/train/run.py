@@ -18,6 +18,7 @@ from discern.data.loader import Loader, LoaderConfig
 from discern.data.preprocess import PreprocessConfig
 from discern.errors import ConfigError
 from discern.files import write_json
+from discern.heap import keep_freed_memory
 from discern.log import Run
 from discern.models.backbone import Backbone, BackboneConfig
 from discern.models.classifier import Classifier
@@ -169,6 +170,7 @@ def train_objective(
     device = choose_device(config.device)
     threads, precision = _machine(run.out, config, device)
     set_threads(threads)
+    keep_freed_memory()
     saver = Saver(run.checkpoints)
     saved = saver.load()
     run.rewind(saved[1]["step"] if saved else -1)

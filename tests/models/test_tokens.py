@@ -1,4 +1,4 @@
-"""Tokens: patches and back, positions of any grid, a stem that does not leak."""
+"""Tokens: patches and back, positions of any grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from discern.models.tokens import (
-    Stem,
     fill_tubelets,
     grid_of,
     patchify,
@@ -121,14 +120,3 @@ def test_take_tokens() -> None:
         [tokens[0, 3].tolist(), tokens[0, 0].tolist()],
         2 * [tokens[1, 1].tolist()],
     ]
-
-
-@pytest.mark.parametrize("kind", ["mlp", "linear"])
-def test_a_stem_sees_one_patch_at_a_time(kind: str) -> None:
-    stem = Stem(kind, 12, 8)
-    patches = torch.randn(2, 5, 12, generator=rng())
-    other = patches.clone()
-    other[:, 2] += 1
-    before, after = stem(patches), stem(other)
-    changed = (before != after).any(-1).any(0)
-    assert changed.tolist() == [False, False, True, False, False]

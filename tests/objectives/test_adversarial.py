@@ -48,7 +48,25 @@ def test_contrast_by_a_loop() -> None:
         scores = [_cosine(one, other) / temperature for other in every]
         rest = sum(math.exp(score) for j, score in enumerate(scores) if j != i)
         total -= math.log(math.exp(scores[partner]) / rest)
-    assert contrast(left, right, temperature).item() == pytest.approx(total / 10, rel=1e-5)
+    both = torch.stack([left, right])
+    assert contrast(both, temperature).item() == pytest.approx(total / 10, rel=1e-5)
+
+
+def test_contrast_of_three_views_by_a_loop() -> None:
+    """Every pair of views of an item, each against the other items alone."""
+    views, temperature = [_vectors(seed=seed) for seed in (1, 2, 3)], 0.3
+    every = [vector for one in views for vector in one]
+    total, pairs = 0.0, 0
+    for i, one in enumerate(every):
+        rest = [other for j, other in enumerate(every) if j % 5 != i % 5]
+        rivals = sum(math.exp(_cosine(one, other) / temperature) for other in rest)
+        for j, partner in enumerate(every):
+            if j != i and j % 5 == i % 5:
+                score = math.exp(_cosine(one, partner) / temperature)
+                total, pairs = total - math.log(score / (score + rivals)), pairs + 1
+    assert pairs == 30
+    found = contrast(torch.stack(views), temperature).item()
+    assert found == pytest.approx(total / pairs, rel=1e-5)
 
 
 def test_contrast_teacher_by_a_loop() -> None:
@@ -61,7 +79,11 @@ def test_contrast_teacher_by_a_loop() -> None:
     assert found.item() == pytest.approx(total / 5, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [contrast, contrast_teacher])
+def _contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
+    return contrast(torch.stack([left, right]), temperature)
+
+
+@pytest.mark.parametrize("loss", [_contrast, contrast_teacher])
 def test_contrast_likes_its_own_item_best(loss: object) -> None:
     assert callable(loss)
     items = torch.eye(6)

@@ -164,6 +164,39 @@ def test_one_pass_of_the_encoder_serves_view_and_reconstruction() -> None:
     assert calls == [16, 8]
 
 
+def test_every_view_goes_through_the_encoder_once() -> None:
+    calls: list[int] = []
+    objective = _only("view", views=4)
+    objective.discriminator.backbone.register_forward_hook(
+        lambda module, inputs, output: calls.append(len(inputs[0]))
+    )
+    assert torch.isfinite(_loss(objective, batch(8)))
+    assert calls == [32]
+    assert torch.isfinite(_loss(_only("view", views=4, teacher=True), batch(8)))
+
+
+@pytest.mark.parametrize(("term", "part"), [("patch_adversary", "d_patch"), ("code", "code")])
+def test_a_term_of_some_steps_is_in_its_share_of_them(term: str, part: str) -> None:
+    name = {"patch_adversary": "adversary_chance", "code": "code_chance"}[term]
+    objective, items = _only(term, **{name: 0.25}), batch(4)
+    steps = [part in objective.loss("both", items, rng(step), 0.5).parts for step in range(80)]
+    assert 8 <= sum(steps) <= 35
+    never = _only(term, **{name: 0.0})
+    assert not any(never.loss("both", items, rng(step), 0.5).parts for step in range(20))
+
+
+def test_at_the_end_the_encoder_sees_nearly_all() -> None:
+    settings = {"mask_ratio": 0.75, "clip_mask_ratio": 0.5, "opening": 0.2}
+    objective = masked_gan(**settings, opened_mask_ratio=0.25)
+    image, clip = torch.zeros(2, 3, 1, 16, 16), torch.zeros(2, 3, 4, 16, 16)
+    for progress, of_image, of_clip in ((0.0, 4, 16), (0.79, 4, 16), (0.81, 12, 24), (1.0, 12, 24)):
+        assert objective._mask(image, rng(), progress).keep.shape == (2, of_image)
+        assert objective._mask(clip, rng(), progress).keep.shape == (2, of_clip)
+    # who masks less than that anyway goes on with it
+    gentle = masked_gan(mask_ratio=0.0, opening=1.0, opened_mask_ratio=0.25)
+    assert gentle._mask(image, rng(), 0.5).keep.shape == (2, 16)
+
+
 def test_no_adversary_before_its_time_nor_when_it_was_silenced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -326,12 +359,12 @@ def test_a_teacher_gives_the_targets() -> None:
 @torch.no_grad()
 def test_reconstruction_by_hand() -> None:
     """MAE's loss on the hidden patches alone, each divided by its own variance."""
-    objective, items = _only("reconstruction", mask_ratio=0.5), batch(4)
+    objective, items = _only("reconstruction", mask_ratio=0.5, reconstruction_share=1.0), batch(4)
     caught: list[Tensor] = []
     objective.generator.register_forward_hook(lambda module, inputs, out: caught.append(out))
     masks: list[Any] = []
     draw: Callable[..., Any] = objective._mask
-    objective._mask = lambda clip, r: masks.append(draw(clip, r)) or masks[-1]  # type: ignore[func-returns-value,method-assign]
+    objective._mask = lambda clip, r, p: masks.append(draw(clip, r, p)) or masks[-1]  # type: ignore[func-returns-value,method-assign]
     seen: list[Tensor] = []
     objective.masked = lambda clip, r: seen.append(clip.float() / 127.5 - 1) or seen[-1]  # type: ignore[func-returns-value]
     found = objective.loss("both", items, rng(), 0.5).parts["reconstruction"]

@@ -1,0 +1,87 @@
+"""Stems: a clip in, one vector per tubelet patch out.  [B, C, T, H, W] -> [B, N, D]
+
+`PatchStem` sees one patch at a time, so that a hidden patch leaves no trace in its neighbours.
+`ConvStem` looks a few pixels over the edge: it learns more from few images, at the price of a rim
+of each hidden patch that its neighbours have seen.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from discern.models.blocks import NORM_EPS
+from discern.models.tokens import fill_tubelets, patchify, take_tokens
+
+
+class PatchStem(nn.Module):
+    """One patch in, one token out; the patches that are not kept cost nothing.
+
+    `linear` is ViT's patch embedding; `mlp` adds a hidden layer inside the patch.
+    """
+
+    def __init__(self, kind: str, channels: int, tubelet: int, patch: int, width: int) -> None:
+        super().__init__()
+        self.tubelet, self.patch = tubelet, patch
+        self.inner = nn.Linear(channels * tubelet * patch**2, width)
+        self.outer = nn.Linear(width, width) if kind == "mlp" else None
+
+    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
+        """All tokens, or those named by `keep` [B, M].  [B, C, T, H, W] -> [B, N or M, D]"""
+        patches = patchify(clip, self.tubelet, self.patch)  # [B, N, P]
+        if keep is not None:
+            patches = take_tokens(patches, keep)
+        x = self.inner(patches)
+        if self.outer is None:
+            return x
+        return self.outer(nn.functional.gelu(x))
+
+
+class ConvStem(nn.Module):
+    """Two convolutions a frame, their strides multiplied the patch (Xiao et al. 2021); then a merge
+    of the frames of a tubelet.
+    """
+
+    def __init__(self, channels: int, tubelet: int, patch: int, width: int) -> None:
+        super().__init__()
+        self.tubelet = tubelet
+        first = _smallest_factor(patch)
+        hidden = max(8, width // 2)
+        if first < patch:
+            self.fine = _overlapping(channels, hidden, first)
+        else:  # a prime: the second convolution looks at the neighbours, and that is far enough
+            self.fine = nn.Conv2d(channels, hidden, patch, stride=patch)
+        self.norm = nn.GroupNorm(1, hidden, eps=NORM_EPS)
+        self.coarse = _overlapping(hidden, width, patch // first)
+        self.merge = nn.Linear(tubelet * width, width)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        for convolution in (self.fine, self.coarse):
+            nn.init.xavier_uniform_(convolution.weight)
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
+
+    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
+        """All tokens, or those named by `keep` [B, M].  [B, C, T, H, W] -> [B, N or M, D]"""
+        B, C, T, H, W = clip.shape
+        frames = clip.transpose(1, 2).reshape(B * T, C, H, W)
+        x = self.fine(frames.contiguous(memory_format=torch.channels_last))
+        x = self.coarse(nn.functional.gelu(self.norm(x)))  # [B T, D, h, w]
+        D, h, w = x.shape[1:]
+        x = x.reshape(B, T, D, h, w).transpose(1, 2)
+        x = fill_tubelets(x, self.tubelet)  # an image's frame is convolved once, then repeated
+        patches = patchify(x, self.tubelet, 1)  # [B, N, D * tubelet]
+        if keep is not None:
+            patches = take_tokens(patches, keep)
+        return self.merge(nn.functional.gelu(patches))
+
+
+def _smallest_factor(patch: int) -> int:
+    return next((factor for factor in range(2, patch) if patch % factor == 0), patch)
+
+
+def _overlapping(channels: int, out: int, stride: int) -> nn.Conv2d:
+    """A convolution that divides the sides by `stride`, windows reaching over their edges."""
+    kernel = stride + 1 + stride % 2
+    return nn.Conv2d(channels, out, kernel, stride, padding=1)

@@ -1,0 +1,64 @@
+"""Stems: what a token has seen, for any patch and number of frames."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from discern.models.stem import ConvStem, PatchStem
+from tests.tiny import rng
+
+
+def _changed(stem: torch.nn.Module, clip: Tensor, other: Tensor) -> list[int]:
+    """The tokens in which two clips differ."""
+    with torch.no_grad():
+        return (stem(clip) != stem(other)).any(-1).any(0).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "linear"])
+def test_a_patch_stem_sees_one_patch_at_a_time(kind: str) -> None:
+    stem = PatchStem(kind, 3, 2, 4, 8)
+    clip = torch.randn(2, 3, 2, 12, 12, generator=rng())
+    other = clip.clone()
+    other[..., 4:8, 4:8] += 1
+    assert _changed(stem, clip, other) == [4]
+
+
+@pytest.mark.parametrize("patch", range(2, 17))
+def test_a_convolutional_stem_fits_any_patch_and_looks_at_neighbours_only(patch: int) -> None:
+    torch.manual_seed(0)
+    stem = ConvStem(3, 2, patch, 8)
+    clip = torch.randn(1, 3, 2, 5 * patch, 6 * patch, generator=rng())
+    assert stem(clip).shape == (1, 30, 8)
+    # GroupNorm is taken over the whole frame; without it a token has seen its patch and a rim
+    stem.norm = torch.nn.Identity()
+    other = clip.clone()
+    other[..., 2 * patch : 3 * patch, 3 * patch : 4 * patch] += 1
+    changed = _changed(stem, clip, other)
+    around = {row * 6 + column for row in (1, 2, 3) for column in (2, 3, 4)}
+    assert 2 * 6 + 3 in changed and set(changed) <= around
+    assert len(changed) > 1  # it does look over the edge
+
+
+def test_a_convolutional_stem_keeps_frames_of_other_tubelets_apart() -> None:
+    torch.manual_seed(0)
+    stem = ConvStem(3, 2, 4, 8)
+    clip = torch.randn(1, 3, 5, 8, 8, generator=rng())  # 5 frames: the last tubelet repeats one
+    other = clip.clone()
+    other[:, :, 3] += 1
+    assert stem(clip).shape == (1, 12, 8)
+    assert _changed(stem, clip, other) == [4, 5, 6, 7]
+    other = clip.clone()
+    other[:, :, 4] += 1
+    assert _changed(stem, clip, other) == [8, 9, 10, 11]
+
+
+@torch.no_grad()
+def test_kept_tokens_are_those_of_the_whole() -> None:
+    clip = torch.randn(2, 3, 4, 8, 12, generator=rng())
+    keep = torch.tensor([[3, 0, 11], [7, 2, 5]])
+    for stem in (ConvStem(3, 2, 4, 8), PatchStem("mlp", 3, 2, 4, 8)):
+        kept, whole = stem(clip, keep), stem(clip)
+        for item in range(2):
+            torch.testing.assert_close(kept[item], whole[item, keep[item]], rtol=0, atol=1e-6)
