@@ -1,7 +1,7 @@
 """Precision: a device comes in, and the faster of bf16 and fp32 on it comes out, by the clock.
 
-Processor names say little (some offer bf16 and run it slowly), so a small layer is timed.  The
-choice changes the numbers of a run: it is recorded, and a resumed run uses the recorded one.
+Processor names say little (some offer bf16 and run it slowly), so a block is timed.  The choice
+changes the numbers of a run: it is recorded, and a resumed run uses the recorded one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from enum import StrEnum
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from discern.errors import ConfigError
+from discern.models.blocks import Block, stream
 
 
 class Precision(StrEnum):
@@ -32,14 +31,14 @@ class Probe:
     """What was chosen, and the times it was chosen by."""
 
     precision: Precision
-    bf16_ms: float | None  # one training step of the small layer; None = not possible here
+    bf16_ms: float | None  # one training step of the block; None = not possible here
     fp32_ms: float
 
 
 def probe_precision(device: torch.device | str, gain: float = 1.15) -> Probe:
     """Time both on this device; bf16 where it is at least `gain` times as fast as fp32."""
     device = torch.device(device)
-    step = _small_layer(device)
+    step = _block(device)
     fp32 = bf16 = float("inf")
     try:
         for _ in range(3):  # the first calls choose and compile kernels
@@ -76,24 +75,21 @@ def autocast(precision: Precision | str, device: torch.device | str) -> Abstract
     )
 
 
-def _small_layer(device: torch.device) -> Callable[[], None]:
-    """One training step of attention and MLP at the sizes of a small model on that device."""
-    width, batch, tokens = (192, 16, 32) if device.type == "cpu" else (384, 128, 128)
-    rng = torch.Generator().manual_seed(0)  # the shared generators stay where they are
+def _block(device: torch.device) -> Callable[[], None]:
+    """One training step of our own block at the sizes of a small model on that device.
 
-    def weight(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=rng).mul_(0.02).to(device).requires_grad_()
-
-    x = torch.randn((batch, tokens, width), generator=rng).to(device)  # [B, N, D]
-    into, out = weight(3 * width, width), weight(width, width)
-    up, down = weight(4 * width, width), weight(width, 4 * width)
+    Not of a stand-in: which format wins hangs on the kernels that the block calls.
+    """
+    width, batch, tokens = (128, 128, 24) if device.type == "cpu" else (384, 128, 128)
+    with torch.random.fork_rng(devices=[]):  # the shared generators stay where they are
+        torch.manual_seed(0)
+        block = Block(width, heads=width // 32)
+        x = torch.randn(batch, tokens, width)
+    block, x = block.to(device), x.to(device).requires_grad_()
 
     def step() -> None:
-        heads = F.linear(x, into).unflatten(-1, (3, width // 64, 64)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(*heads)  # [B, heads, N, 64]
-        y = x + F.linear(attended.transpose(1, 2).flatten(2), out)
-        y = y + F.linear(F.gelu(F.linear(F.layer_norm(y, (width,)), up)), down)
-        torch.autograd.grad(y.float().square().mean(), [into, out, up, down])
+        block(stream(x)).float().square().mean().backward()
+        block.zero_grad(set_to_none=True)
 
     return step
 
