@@ -64,6 +64,7 @@ docs: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/few_labels.py cifar10
 	$(BIN)/python benchmarks/few_labels.py jhmdb
 	$(BIN)/python benchmarks/page.py

@@ -36,7 +36,7 @@ def main() -> int:
     paths = sorted((HERE / "results").glob("few_labels_*.json"))
     tables = [few_labels(path) for path in paths]
     page = "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`.\n\n"
-    page += "\n".join([*tables, joint(), tfrecord(), attention()])
+    page += "\n".join([*tables, joint(), tfrecord(), attention(), step()])
     begin, end = "<!-- results -->", "<!-- /results -->"
     readme = README.read_text()
     # one seed is a trial, not a claim: it stands in RESULTS.md alone
@@ -137,6 +137,19 @@ def attention() -> str:
         times = f"{row['plain']:.1f} | {row['fused']:.1f} | {row['ratio']:.2f}"
         rows.append(f"| {shape} | {row['dtype']} | {times} |")
     return "\n".join(["### Attention on a CPU, forward and backward, one thread", "", *rows, ""])
+
+
+def step() -> str:
+    found = _read("step.json")
+    if found is None:
+        return ""
+    rows = [
+        "| Pre-training step of 256 views | Milliseconds | Against the default |",
+        "|---|---|---|",
+    ]
+    for name, row in found["rows"].items():
+        rows.append(f"| {name} | {row['ms']:.0f} | {row['ratio']:.2f} |")
+    return "\n".join(["### Cost of a pre-training step, 2 cores", "", *rows, ""])
 
 
 def _read(name: str) -> dict[str, Any] | None:

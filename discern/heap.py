@@ -1,7 +1,6 @@
 """Freed memory stays with the process: the next training step's tensors need no new pages.
 
-The C library gives large blocks back at once, and each step would fault the same pages in again;
-on two cores that took about a twentieth of a step.
+The C library gives large blocks back at once, and each step would fault the same pages in again.
 """
 
 from __future__ import annotations
