@@ -43,6 +43,7 @@ def mae() -> RunConfig:
     weights = MaskedGanConfig(
         mask_ratio=0.75,
         clip_mask_ratio=0.9,
+        opening=0.0,
         reconstruction=1.0,
         reconstruction_share=1.0,
         view=0.0,
