@@ -54,6 +54,7 @@ class State:
     next_evaluation: float = 0.0  # progress
     next_save: float = 0.0  # progress
     watch: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)  # what each term said last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,6 @@ def fit(
         watch.load(state.watch)
     started = time.monotonic() - state.seconds
     last_log, logged_step = state.seconds, state.step
-    parts: dict[str, float] = {}
     stopped_by: str | None = None
     if saved is not None:
         stopped_by = _already(config, state)
@@ -130,7 +130,7 @@ def fit(
 
     for position, batch in loader.batches(state.position):
         progress = _progress(config, state)
-        said: dict[str, float] = {}  # by this step; `parts` keeps what clips or images said last
+        said: dict[str, float] = {}  # by this step: some terms are not in all of them
         rng = step_rng(seed, state.step)
         batch = batch.to(device)
         for phase, player in objective.players.items():
@@ -143,7 +143,7 @@ def fit(
             if watch.healthy(losses.total, norm, phase):
                 optimizers[phase].step()
             objective.zero_grad(set_to_none=True)
-        parts |= said
+        state.parts |= said
         update_averages(objective.averages, config.ema_decay, state.step)
         state.step += 1
         state.position = position
@@ -164,9 +164,9 @@ def fit(
         # once in a while: a line in the log
         if state.seconds - last_log >= config.log_seconds or progress >= 1.0:
             speed = (state.step - logged_step) / max(1e-9, state.seconds - last_log)
-            values = {"progress": progress, "rate": rate, "steps_per_second": speed, **parts}
+            values = {"progress": progress, "rate": rate, "steps_per_second": speed, **state.parts}
             journal.log(step=state.step, minutes=state.seconds / 60, epoch=position.epoch, **values)
-            report(progress, f"step {state.step}, {speed:.1f} steps/s, {_short(parts)}")
+            report(progress, f"step {state.step}, {speed:.1f} steps/s, {_short(state.parts)}")
             last_log, logged_step = state.seconds, state.step
         # once in a while, and at the end: how good is it by now
         if evaluate is not None and (_due(state.next_evaluation, progress) or progress >= 1.0):
@@ -298,6 +298,8 @@ def _restore(
 def _plain(state: State) -> dict[str, Any]:
     plain = asdict(state)
     plain["position"] = list(state.position)
+    # a state is JSON, which has no word for what is not finite
+    plain["parts"] = {name: value for name, value in state.parts.items() if math.isfinite(value)}
     plain["best"] = state.best if math.isfinite(state.best) else -1.0
     return plain
 
