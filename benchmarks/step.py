@@ -33,13 +33,15 @@ CPU = torch.device("cpu")
 ROUNDS, STEPS = 7, 16
 PROGRESS = 0.7  # the adversary is on, and the end has not begun
 OFTEN = ["adversary_chance=1", "adversary_share=0.125", "code_chance=1", "code_share=0.125"]
+# as many items as before for the terms that take a share of them
+PAIRS = ["views=2", "adversary_share=0.25", "code_share=0.25", "reconstruction_share=0.25"]
 NONE = ["patch_adversary=0", "global_adversary=0", "code=0"]
 # name -> settings, items a step, precision
 VARIANTS: dict[str, tuple[list[str], int, str]] = {
     "default": ([], 1, "bf16"),
     "in fp32": ([], 1, "fp32"),
     "stem of single patches": (["backbone.stem=mlp"], 1, "bf16"),
-    "two views of twice the items": (["masked_gan.views=2"], 2, "bf16"),
+    "two views of twice the items": ([f"masked_gan.{setting}" for setting in PAIRS], 2, "bf16"),
     "adversary and code in every step, on a quarter of the items": (
         [f"masked_gan.{setting}" for setting in OFTEN],
         1,
