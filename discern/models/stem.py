@@ -2,7 +2,7 @@
 
 `PatchStem` sees one patch at a time, so that a hidden patch leaves no trace in its neighbours.
 `ConvStem` looks a few pixels over the edge: it learns more from few images, at the price of a rim
-of each hidden patch that its neighbours have seen.
+of each hidden patch that its neighbours have seen, and of the frame's mean and deviation.
 """
 
 from __future__ import annotations

@@ -82,7 +82,6 @@ def _block(device: torch.device) -> Callable[[], None]:
     """
     width, batch, tokens = (128, 128, 24) if device.type == "cpu" else (384, 128, 128)
     with torch.random.fork_rng(devices=[]):  # the shared generators stay where they are
-        torch.manual_seed(0)
         block = Block(width, heads=width // 32)
         x = torch.randn(batch, tokens, width)
     block, x = block.to(device), x.to(device).requires_grad_()

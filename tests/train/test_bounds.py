@@ -93,3 +93,11 @@ def _names(kind: type) -> list[str]:
         if dataclasses.is_dataclass(hint):
             found += _names(hint)
     return found
+
+
+def test_one_view_has_nothing_to_be_compared_with() -> None:
+    one = override(images.masked_gan(), ["masked_gan.views=1"])
+    with pytest.raises(ConfigError, match=r"masked_gan.views: 1 .* or masked_gan.view=0"):
+        within_bounds(one, pretraining=True)
+    alone = override(one, ["masked_gan.view=0"])
+    assert within_bounds(alone, pretraining=True) is alone
