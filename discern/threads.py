@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # libgomp (torch's CPU wheels) reads the first two, Intel's and LLVM's OpenMP the first and last.
-# Some 50 us of spinning keeps most of the speed on quiet cores, and 40 per cent of it beside a rival.
+# Some 50 us of spinning keeps most of the speed on quiet cores, and 40 per cent beside a rival.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000", "KMP_BLOCKTIME": "0"}
 
 
