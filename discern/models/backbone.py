@@ -107,7 +107,7 @@ class Backbone(nn.Module):
         return grid_of(clip.shape, self.config.tubelet, self.config.patch)
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Features:
-        """Encode all tokens, or only those named by `keep` [B, M]; the others cost a stem at most."""
+        """Encode all tokens, or those named by `keep` [B, M]; the others cost a stem at most."""
         place = self._positions(self.grid(clip), clip.device)  # [N, D]
         x = self.stem(clip, keep) + (place if keep is None else place[keep])  # [B, N or M, D]
         if self.class_token is not None:
