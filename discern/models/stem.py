@@ -1,8 +1,9 @@
 """Stems: a clip in, one vector per tubelet patch out.  [B, C, T, H, W] -> [B, N, D]
 
 `PatchStem` sees one patch at a time, so that a hidden patch leaves no trace in its neighbours.
-`ConvStem` looks a few pixels over the edge: it learns more from few images, at the price of a rim
-of each hidden patch that its neighbours have seen, and of the frame's mean and deviation.
+`ConvStem` looks a few pixels over the edge and at what changes until the next frame: it learns more
+from few images and clips, at the price of a rim of each hidden patch that its neighbours have seen,
+and of the frame's mean and deviation.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from discern.models.blocks import NORM_EPS
 from discern.models.tokens import fill_tubelets, patchify, take_tokens
+
+MOTION_GAIN = 2.0  # frames that follow each other differ little
 
 
 class PatchStem(nn.Module):
@@ -40,6 +43,10 @@ class PatchStem(nn.Module):
 class ConvStem(nn.Module):
     """Two convolutions a frame, their strides multiplied the patch (Xiao et al. 2021); then a merge
     of the frames of a tubelet.
+
+    In clips the first convolution also looks at the change from each frame to the next, the
+    short-term motion of two-stream networks (Simonyan and Zisserman 2014) without optical flow.  An
+    image has none, and pays nothing for it.
     """
 
     def __init__(self, channels: int, tubelet: int, patch: int, width: int) -> None:
@@ -47,26 +54,25 @@ class ConvStem(nn.Module):
         self.tubelet = tubelet
         first = _smallest_factor(patch)
         hidden = max(8, width // 2)
-        if first < patch:
-            self.fine = _overlapping(channels, hidden, first)
-        else:  # a prime: the second convolution looks at the neighbours, and that is far enough
-            self.fine = nn.Conv2d(channels, hidden, patch, stride=patch)
+        self.fine = _fine(channels, hidden, first, patch)
         self.norm = nn.GroupNorm(1, hidden, eps=NORM_EPS)
         self.coarse = _overlapping(hidden, width, patch // first)
         self.merge = nn.Linear(tubelet * width, width)
+        self.motion = _fine(channels, hidden, first, patch, bias=False)
         self.init_weights()
 
     def init_weights(self) -> None:
-        for convolution in (self.fine, self.coarse):
+        for convolution in (self.fine, self.coarse, self.motion):
             nn.init.xavier_uniform_(convolution.weight)
-            assert convolution.bias is not None
-            nn.init.zeros_(convolution.bias)
+            if convolution.bias is not None:
+                nn.init.zeros_(convolution.bias)
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """All tokens, or those named by `keep` [B, M].  [B, C, T, H, W] -> [B, N or M, D]"""
         B, C, T, H, W = clip.shape
-        frames = clip.transpose(1, 2).reshape(B * T, C, H, W)
-        x = self.fine(frames.contiguous(memory_format=torch.channels_last))
+        x = self.fine(_frames(clip))
+        if T > 1:
+            x = x + self.motion(_frames(MOTION_GAIN * changes(clip)))
         x = self.coarse(nn.functional.gelu(self.norm(x)))  # [B T, D, h, w]
         D, h, w = x.shape[1:]
         x = x.reshape(B, T, D, h, w).transpose(1, 2)
@@ -77,11 +83,33 @@ class ConvStem(nn.Module):
         return self.merge(nn.functional.gelu(patches))
 
 
+def changes(clip: Tensor) -> Tensor:
+    """Each frame's change to the next one; the last frame's is that of the one before.
+
+    [B, C, T, H, W] -> [B, C, T, H, W], T at least 2
+    """
+    change = clip[:, :, 1:] - clip[:, :, :-1]
+    return torch.cat([change, change[:, :, -1:]], dim=2)
+
+
+def _frames(clip: Tensor) -> Tensor:
+    """[B, C, T, H, W] -> [B T, C, H, W], channels last"""
+    frames = clip.transpose(1, 2).flatten(0, 1)
+    return frames.contiguous(memory_format=torch.channels_last)
+
+
+def _fine(channels: int, hidden: int, first: int, patch: int, *, bias: bool = True) -> nn.Conv2d:
+    if first < patch:
+        return _overlapping(channels, hidden, first, bias=bias)
+    # a prime: the second convolution looks at the neighbours, and that is far enough
+    return nn.Conv2d(channels, hidden, patch, stride=patch, bias=bias)
+
+
 def _smallest_factor(patch: int) -> int:
     return next((factor for factor in range(2, patch) if patch % factor == 0), patch)
 
 
-def _overlapping(channels: int, out: int, stride: int) -> nn.Conv2d:
+def _overlapping(channels: int, out: int, stride: int, *, bias: bool = True) -> nn.Conv2d:
     """A convolution that divides the sides by `stride`, windows reaching over their edges."""
     kernel = stride + 1 + stride % 2
-    return nn.Conv2d(channels, out, kernel, stride, padding=1)
+    return nn.Conv2d(channels, out, kernel, stride, padding=1, bias=bias)

@@ -115,8 +115,8 @@ def test_stochastic_depth_only_while_training() -> None:
 
 @pytest.mark.parametrize("changes", [*ALL, {"class_token": True}])
 def test_every_parameter_learns(changes: dict[str, Any]) -> None:
-    backbone = _backbone(**changes)
-    features = backbone(_images())
+    backbone, images = _backbone(**changes), _images()
+    features = backbone(torch.cat([images, images.flip(-1)], dim=2))  # an image has no motion
     (features.tokens.square().sum() + features.pooled.sum()).backward()
     idle = [n for n, p in backbone.named_parameters() if p.grad is None or not p.grad.any()]
     # a bias of the keys shifts all scores of a query alike, unless they are normalised

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from discern.models.stem import ConvStem, PatchStem
+from discern.models.stem import ConvStem, PatchStem, changes
 from tests.tiny import rng
 
 
@@ -41,17 +41,35 @@ def test_a_convolutional_stem_fits_any_patch_and_looks_at_neighbours_only(patch:
     assert len(changed) > 1  # it does look over the edge
 
 
-def test_a_convolutional_stem_keeps_frames_of_other_tubelets_apart() -> None:
+def test_a_convolutional_stem_sees_a_frame_and_its_change_to_the_next() -> None:
     torch.manual_seed(0)
     stem = ConvStem(3, 2, 4, 8)
     clip = torch.randn(1, 3, 5, 8, 8, generator=rng())  # 5 frames: the last tubelet repeats one
-    other = clip.clone()
-    other[:, :, 3] += 1
     assert stem(clip).shape == (1, 12, 8)
-    assert _changed(stem, clip, other) == [4, 5, 6, 7]
-    other = clip.clone()
-    other[:, :, 4] += 1
-    assert _changed(stem, clip, other) == [8, 9, 10, 11]
+    # the last frame has no next one: it shows the change that led to it
+    for frame, seen_by in ((0, [0]), (1, [0]), (2, [0, 1]), (3, [1, 2]), (4, [1, 2])):
+        other = clip.clone()
+        other[:, :, frame] += 1
+        expected = [4 * tubelet + token for tubelet in seen_by for token in range(4)]
+        assert _changed(stem, clip, other) == expected, f"frame {frame}"
+
+
+def test_the_change_to_the_next_frame() -> None:
+    clip = torch.tensor([1.0, 3.0, 4.0, 9.0]).view(1, 1, 4, 1, 1).expand(2, 3, 4, 2, 2)
+    expected = torch.tensor([2.0, 1.0, 5.0, 5.0]).view(1, 1, 4, 1, 1).expand(2, 3, 4, 2, 2)
+    assert changes(clip).equal(expected)
+
+
+@torch.no_grad()
+def test_a_still_clip_is_its_image_in_each_tubelet() -> None:
+    torch.manual_seed(0)
+    stem = ConvStem(3, 2, 4, 8)
+    image = torch.randn(2, 3, 1, 8, 12, generator=rng())
+    tokens = stem(image.expand(-1, -1, 4, -1, -1)).unflatten(1, (2, -1))  # [B, 2, N, D]
+    for tubelet in range(2):
+        torch.testing.assert_close(tokens[:, tubelet], stem(image), rtol=0, atol=1e-5)
+    stem.motion.weight.add_(1)
+    torch.testing.assert_close(tokens[:, 0], stem(image), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
