@@ -40,6 +40,7 @@ class AugmentConfig:
     posterize: float = 0.0  # chance
     erase: float = 0.0  # chance of one grey rectangle
     erase_area: tuple[float, float] = (0.02, 0.25)
+    backdrop: float = 0.0  # of a clip: most that a still frame of another one covers
 
 
 PLAIN = AugmentConfig(flip=0.0)
@@ -54,6 +55,7 @@ VIEW = AugmentConfig(
     hue=0.1,
     grey=0.2,
     colour_chance=0.8,
+    backdrop=0.9,
 )
 STRONG = AugmentConfig(
     scale=(0.5, 1.0),
@@ -70,6 +72,7 @@ STRONG = AugmentConfig(
     solarize=0.1,
     posterize=0.1,
     erase=0.25,
+    backdrop=0.7,
 )
 # differentiable augmentation for the adversary (Zhao et al. 2020): translation, cutout, colour
 ADVERSARY = AugmentConfig(
@@ -93,6 +96,7 @@ def augment(clip: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor
     x = to_float(clip)
     x = _move(x, config, draw)
     x = _recolour(x, config, draw)
+    x = _cover(x, config, draw)
     return _erase(x, config, draw)
 
 
@@ -207,6 +211,20 @@ def _hue_rotation(turn: Tensor) -> Tensor:
     root = math.sqrt(1 / 3)
     cross = torch.tensor([[0, -root, root], [root, 0, -root], [-root, root, 0]], device=turn.device)
     return cos * identity + (1 - cos) * third + sin * cross
+
+
+def _cover(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
+    """Blend one still frame of another clip into all frames (after Wang et al. 2021, "Removing the
+    Background by Adding the Background", who take it from the same clip): what is left to know a
+    clip by is its motion.
+    """
+    B, _, T = x.shape[:3]
+    if config.backdrop == 0.0 or T == 1:
+        return x
+    other = draw.uniform(0.0, 1.0).argsort()
+    frame = (draw.uniform(0.0, 1.0) * T).long().clamp(max=T - 1)
+    still = x[other, :, frame].unsqueeze(2)  # [B, C, 1, H, W]
+    return x.lerp(still, draw.uniform(0.0, config.backdrop).view(-1, 1, 1, 1, 1))
 
 
 def _erase(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:

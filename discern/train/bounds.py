@@ -42,6 +42,7 @@ COUNTS = {  # name -> the most that is not a slip
 POSITIVE = {"rate", "temperature", "minutes", "save_minutes", "mlp_ratio", "clip_norm", "ratio"}
 SHARES = {
     *("flip", "grey", "colour_chance", "geometry_chance", "solarize", "posterize", "erase"),
+    "backdrop",
     *("erase_area", "translate", "hue", "block_chance", "reconstruction_share", "mix_chance"),
     *("adversary_start", "adversary_share", "adversary_chance", "code_share", "code_chance"),
     *("noise_share", "penalty_share", "opening"),

@@ -327,3 +327,26 @@ def test_the_erased_part_is_one_grey_rectangle() -> None:
         assert torch.equal(one, rows.unsqueeze(1) & columns)
         for line in (rows, columns):
             assert line.int().diff().abs().sum() <= 2  # in one piece
+
+
+def test_a_backdrop_is_a_still_frame_of_the_batch() -> None:
+    clip = torch.zeros(6, 3, 4, 8, 8)
+    clip += torch.arange(6.0).view(-1, 1, 1, 1, 1) / 100  # what tells the items apart ...
+    motion = torch.arange(4.0).view(1, 1, -1, 1, 1) / 10  # ... and what moves
+    clip += motion
+    found = augment(clip, _config(backdrop=0.8), rng())
+    # one frame, so that what moves only fades: by as much as the frame covers
+    change = (found[:, :, 1:] - found[:, :, :-1]) / 0.1
+    left = change[:, :1, :1, :1, :1]
+    torch.testing.assert_close(change, left.expand_as(change), rtol=0, atol=1e-5)
+    assert left.min() >= 0.2 - 1e-5 and left.max() <= 1 and left.std() > 0.05
+    still = (found - left * clip) / (1 - left)  # [B, C, T, H, W], the same in all frames
+    torch.testing.assert_close(still, still[:, :1, :1, :1, :1].expand_as(still), rtol=0, atol=1e-4)
+    values = {round(float(value), 3) for value in still[:, 0, 0, 0, 0]}
+    assert values <= {round(i / 100 + t / 10, 3) for i in range(6) for t in range(4)}
+    assert len(values) > 1
+
+
+def test_a_backdrop_leaves_images_alone() -> None:
+    images = to_float(pixels(3))
+    assert torch.equal(augment(images, _config(backdrop=0.9), rng()), images)
