@@ -224,7 +224,8 @@ def _cover(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
     other = draw.uniform(0.0, 1.0).argsort()
     frame = (draw.uniform(0.0, 1.0) * T).long().clamp(max=T - 1)
     still = x[other, :, frame].unsqueeze(2)  # [B, C, 1, H, W]
-    return x.lerp(still, draw.uniform(0.0, config.backdrop).view(-1, 1, 1, 1, 1))
+    covered = draw.uniform(0.0, config.backdrop).view(-1, 1, 1, 1, 1)
+    return x.lerp(still, covered.to(x.dtype))  # under autocast colour leaves 16 bits
 
 
 def _erase(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
