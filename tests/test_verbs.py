@@ -386,6 +386,13 @@ def test_few_labels(scene: Scene, tmp_path: Path, make_run: Callable[..., Path])
     assert found["samples"] == 36  # the test split is whole
 
 
+def test_few_labels_and_the_other_items(make_run: Callable[..., Path]) -> None:
+    run = make_run("--labels", "2", "--set", "objective=semi", "--set", "semi.start=0")
+    found = results(run)
+    assert found["labels_used"] == 36 and found["unlabelled"] == 84 - 36
+    assert (run / "model" / "model.safetensors").exists()
+
+
 @pytest.fixture
 def make_run(scene: Scene, tmp_path: Path) -> Callable[..., Path]:
     def make(*more: str) -> Path:

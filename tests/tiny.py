@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from discern.clip import Batch, Kind
-from discern.data.augment import MASKED, STRONG, VIEW, AugmentConfig, augment
+from discern.data.augment import MASKED, STRONG, VIEW, WEAK, AugmentConfig, augment
 from discern.data.clipset import ClipSet
 from discern.data.items import Item, Source
 from discern.data.limits import Limits
@@ -24,6 +24,7 @@ from discern.models.discriminator import Discriminator, DiscriminatorConfig
 from discern.models.generator import Generator, GeneratorConfig
 from discern.objectives.gan import Gan, GanConfig
 from discern.objectives.masked_gan import MaskedGan, MaskedGanConfig
+from discern.objectives.semi import Semi, SemiConfig
 from discern.objectives.supervised import Supervised, SupervisedConfig
 
 SIDE = 16  # pixels: 16 tokens an image
@@ -85,7 +86,15 @@ def supervised(seed: int = 0, classes: int = 3, **settings: Any) -> Supervised:
     return Supervised(SupervisedConfig(**settings), classifier, view(STRONG))
 
 
-OBJECTIVES = {"masked_gan": masked_gan, "gan": gan, "supervised": supervised}
+def semi(seed: int = 0, classes: int = 3, drop_path: float = 0.0, **settings: Any) -> Semi:
+    """A classifier and its loss, with a teacher from the first step on."""
+    torch.manual_seed(seed)
+    classifier = Classifier(Backbone(backbone_config(drop_path=drop_path)), classes)
+    config = SemiConfig(**({"start": -1.0} | settings))
+    return Semi(SupervisedConfig(), config, classifier, view(STRONG), view(WEAK))
+
+
+OBJECTIVES = {"masked_gan": masked_gan, "gan": gan, "supervised": supervised, "semi": semi}
 
 
 def pixels(count: int, frames: int = 1, seed: int = 0, side: int = SIDE) -> Tensor:

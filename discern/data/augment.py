@@ -57,6 +57,7 @@ VIEW = AugmentConfig(
     colour_chance=0.8,
     backdrop=0.9,
 )
+WEAK = AugmentConfig(scale=(0.8, 1.0))
 STRONG = AugmentConfig(
     scale=(0.5, 1.0),
     rotate=20.0,

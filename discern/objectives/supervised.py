@@ -48,15 +48,18 @@ class Supervised(Objective):
         classes = self.classifier.head.out_features
         target = F.one_hot(batch.label, classes).float()  # [B, K]
         clip, target = self._mix(self.view(batch.clip, rng), target, rng)
-        if progress < self.config.freeze_encoder:
-            with torch.no_grad():
-                pooled = self.classifier.backbone(clip).pooled
-            logits = self.classifier.head(pooled).float()
-        else:
-            logits = self.classifier(clip)
+        logits = self._logits(clip, progress)
         loss = F.cross_entropy(logits, target, label_smoothing=self.config.label_smoothing)
         right = (logits.argmax(1) == target.argmax(1)).float().mean().item()
         return Losses(total=loss, parts={"cross_entropy": loss.item(), "train_accuracy": right})
+
+    def _logits(self, clip: Tensor, progress: float) -> Tensor:
+        """[B, K]; while the encoder is frozen no gradient reaches it."""
+        if progress >= self.config.freeze_encoder:
+            return self.classifier(clip)
+        with torch.no_grad():
+            pooled = self.classifier.backbone(clip).pooled
+        return self.classifier.head(pooled).float()
 
     def _mix(self, clip: Tensor, target: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Blend each item with another one: all over (MixUp) or in a rectangle (CutMix)."""

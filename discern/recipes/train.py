@@ -127,15 +127,17 @@ def _train(
 ) -> dict[str, Any]:
     started = time.monotonic()
     bad = fresh_list(run.out, config.data, strict)
-    chosen_parts = (parts.labelled, parts.val, parts.splits.test)
+    nameless = parts.rest if config.objective == "semi" else []
+    chosen_parts = (parts.labelled, parts.val, parts.splits.test, nameless)
     with progress_bar("reading") as bar:
-        sets, val, test = (
+        sets, val, test, rest = (
             load_sets(
                 source,
                 chosen,
                 config,
                 bad,
                 classes=parts.classes,
+                unlabelled=nameless if chosen is nameless else (),
                 progress=lambda done, total: bar(done / total, f"{done} of {total} items"),
                 total=sum(map(len, chosen_parts)),
             )
@@ -155,7 +157,7 @@ def _train(
     evaluate = (lambda: {"accuracy": accuracy(average, val)}) if val else None
     with progress_bar("tuning") as bar:
         outcome, signal = train_objective(
-            objective, sets, config, run, evaluate=evaluate, report=bar
+            objective, sets, config, run, evaluate=evaluate, report=bar, unlabelled=rest
         )
     if signal is not None and outcome.stopped_by == "signal":
         raise Interrupted(run.out, signal)

@@ -39,13 +39,22 @@ COUNTS = {  # name -> the most that is not a slip
     "evaluations": 10**6,
     "saves": 10**6,
 }
-POSITIVE = {"rate", "temperature", "minutes", "save_minutes", "mlp_ratio", "clip_norm", "ratio"}
+POSITIVE = {
+    "rate",
+    "temperature",
+    "minutes",
+    "save_minutes",
+    "mlp_ratio",
+    "clip_norm",
+    "ratio",
+    "unlabelled_ratio",
+}
 SHARES = {
     *("flip", "grey", "colour_chance", "geometry_chance", "solarize", "posterize", "erase"),
     "backdrop",
     *("erase_area", "translate", "hue", "block_chance", "reconstruction_share", "mix_chance"),
     *("adversary_start", "adversary_share", "adversary_chance", "code_share", "code_chance"),
-    *("noise_share", "penalty_share", "opening"),
+    *("noise_share", "penalty_share", "opening", "start", "threshold", "alignment"),
     *("freeze_encoder", "warmup", "final_rate", "allowed_bad", "memory_share", "target_accuracy"),
 }
 PARTS = {  # a whole one would leave nothing
@@ -61,6 +70,7 @@ PARTS = {  # a whole one would leave nothing
     "clip_share",
 }
 REMAINDERS = {"scale", "adversary_keep", "layer_decay"}  # 0 would leave nothing
+TUNING = {"supervised", "semi"}  # objectives
 RANGES = {"scale", "ratio", "erase_area"}  # from, to
 
 
@@ -76,7 +86,7 @@ def within_bounds(config: RunConfig, *, pretraining: bool) -> RunConfig:
             first = "write the smaller one first"
             raise ConfigError(f"setting {path}: {list(pair)} runs backwards: {first}")
     _refuse_misfits(config)
-    if (config.objective == "supervised") == pretraining:
+    if (config.objective in TUNING) == pretraining:
         verb, other = ("pretrain", "train") if pretraining else ("train", "pretrain")
         raise ConfigError(
             f"setting objective: {config.objective} is not for `discern {verb}`: "

@@ -12,9 +12,10 @@ from typing import Literal
 import torch
 
 from discern.clip import Kind
-from discern.data.augment import ADVERSARY, MASKED, STRONG, VIEW, AugmentConfig, augment
+from discern.data.augment import ADVERSARY, MASKED, STRONG, VIEW, WEAK, AugmentConfig, augment
 from discern.data.clipset import ClipSet
 from discern.data.loader import Loader, LoaderConfig
+from discern.data.mixing import MixedLoader
 from discern.data.preprocess import PreprocessConfig
 from discern.errors import ConfigError
 from discern.files import write_json
@@ -28,6 +29,7 @@ from discern.models.model import Model, ModelConfig
 from discern.objectives.gan import Gan, GanConfig
 from discern.objectives.masked_gan import MaskedGan, MaskedGanConfig
 from discern.objectives.objective import Objective
+from discern.objectives.semi import Semi, SemiConfig
 from discern.objectives.supervised import Supervised, SupervisedConfig
 from discern.scale.precision import autocast, choose_precision
 from discern.threads import choose_threads, set_threads
@@ -54,7 +56,7 @@ class DataConfig:
 class RunConfig:
     """Everything that decides a run's numbers.  Each part's defaults stand beside its class."""
 
-    objective: Literal["masked_gan", "gan", "supervised"]
+    objective: Literal["masked_gan", "gan", "supervised", "semi"]
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"  # bf16, fp32, or by a timing probe
@@ -65,10 +67,12 @@ class RunConfig:
     masked_gan: MaskedGanConfig = MaskedGanConfig()
     gan: GanConfig = GanConfig()
     supervised: SupervisedConfig = SupervisedConfig()
+    semi: SemiConfig = SemiConfig()
     view: AugmentConfig = VIEW
     masked: AugmentConfig = MASKED
     alike: AugmentConfig = ADVERSARY
     strong: AugmentConfig = STRONG
+    weak: AugmentConfig = WEAK
     optim: OptimConfig = OptimConfig()
     loop: LoopConfig = LoopConfig()
     data: DataConfig = field(default_factory=DataConfig)
@@ -87,11 +91,14 @@ def build_gan(config: RunConfig, base: Model | None, classes: int) -> Objective:
 
 
 def build_supervised(config: RunConfig, base: Model | None, classes: int) -> Objective:
-    backbone = Backbone(config.backbone)
-    if base is not None:
-        backbone.load_state_dict(base.backbone.state_dict())
     view = partial(_augment, config.strong)
-    return Supervised(config.supervised, Classifier(backbone, classes), view)
+    return Supervised(config.supervised, _classifier(config, base, classes), view)
+
+
+def build_semi(config: RunConfig, base: Model | None, classes: int) -> Objective:
+    view, weak = partial(_augment, config.strong), partial(_augment, config.weak)
+    classifier = _classifier(config, base, classes)
+    return Semi(config.supervised, config.semi, classifier, view, weak)
 
 
 # name -> how it is made from a configuration, a model to start from, and the number of classes
@@ -99,6 +106,7 @@ OBJECTIVES: dict[str, Callable[[RunConfig, Model | None, int], Objective]] = {
     "masked_gan": build_masked_gan,
     "gan": build_gan,
     "supervised": build_supervised,
+    "semi": build_semi,
 }
 
 
@@ -160,8 +168,11 @@ def train_objective(
     *,
     evaluate: Evaluate | None,
     report: Callable[[float, str], None],
+    unlabelled: dict[Kind, ClipSet] | None = None,
 ) -> tuple[Outcome, str | None]:
     """Train to the end of the budget, from the run's checkpoint if it has one.
+
+    `unlabelled` items come along in every batch.
 
     Returns the outcome, and the name of the signal that ended it, if one did.
     """
@@ -174,7 +185,7 @@ def train_objective(
     saver = Saver(run.checkpoints)
     saved = saver.load()
     run.rewind(saved[1]["step"] if saved else -1)
-    loader = build_loader(sets, config)
+    loader = build_loader(sets, config, unlabelled)
 
     def judge() -> dict[str, float]:  # at the speed of training: what it takes is out of the budget
         assert evaluate is not None
@@ -219,6 +230,13 @@ def budgeted(
     )
 
 
+def _classifier(config: RunConfig, base: Model | None, classes: int) -> Classifier:
+    backbone = Backbone(config.backbone)
+    if base is not None:
+        backbone.load_state_dict(base.backbone.state_dict())
+    return Classifier(backbone, classes)
+
+
 def _players(config: RunConfig, base: Model | None) -> tuple[Discriminator, Generator]:
     discriminator = Discriminator(config.discriminator, Backbone(config.backbone))
     generator = Generator(config.generator, config.backbone)
@@ -231,9 +249,22 @@ def _players(config: RunConfig, base: Model | None) -> tuple[Discriminator, Gene
     return discriminator, generator
 
 
-def build_loader(sets: dict[Kind, ClipSet], config: RunConfig) -> Loader:
+def build_loader(
+    sets: dict[Kind, ClipSet],
+    config: RunConfig,
+    unlabelled: dict[Kind, ClipSet] | None = None,
+) -> Loader | MixedLoader:
     """The batches of a run, in the order that its seed gives."""
     cost = _clip_cost(config)
+    if unlabelled:
+        return MixedLoader(
+            sets,
+            unlabelled,
+            config.data.loader,
+            ratio=config.semi.unlabelled_ratio,
+            seed=config.seed,
+            clip_tokens_per_image=cost,
+        )
     return Loader(sets, config.data.loader, seed=config.seed, clip_tokens_per_image=cost)
 
 

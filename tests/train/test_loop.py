@@ -18,6 +18,7 @@ from torch import Tensor
 
 from discern.clip import Batch
 from discern.data.loader import Loader, LoaderConfig, Position
+from discern.data.mixing import MixedLoader
 from discern.models.model import named_tensors
 from discern.objectives.objective import Objective
 from discern.train import loop
@@ -25,7 +26,7 @@ from discern.train.checkpoint import Saver
 from discern.train.loop import LoopConfig, Outcome, fit, step_rng
 from discern.train.optim import OptimConfig
 from discern.train.watch import ROLL_BACKS_BEFORE_STOP, SKIPS_BEFORE_ROLL_BACK
-from tests.tiny import OBJECTIVES, batch, gan, masked_gan, random_sets, supervised
+from tests.tiny import OBJECTIVES, batch, gan, masked_gan, random_sets, semi, supervised
 
 OPTIM = OptimConfig(rate=3e-3, warmup=0.1, layer_decay=0.9)
 Saved = tuple[dict[str, Tensor], dict[str, Any]]
@@ -77,6 +78,12 @@ def _loader() -> Loader:
     return Loader(random_sets(12, 6), config, seed=3)
 
 
+def _mixed_loader() -> MixedLoader:
+    """The same, and images without labels."""
+    config = LoaderConfig(batch_size=6, clip_batch_size=2, clip_share=0.4)
+    return MixedLoader(random_sets(12, 6), random_sets(9), config, ratio=2.0, seed=3)
+
+
 def _fit(
     objective: Objective,
     *,
@@ -111,6 +118,8 @@ def _after(steps: int) -> Callable[[], bool]:
 def _make(name: str, seed: int = 0) -> Objective:
     if name == "supervised":
         return supervised(seed, drop_path=0.3)
+    if name == "semi":
+        return semi(seed, drop_path=0.3)
     if name == "teacher":
         return masked_gan(seed, teacher=True, noise_share=0.5)
     return OBJECTIVES[name](seed)
@@ -129,7 +138,9 @@ def _evaluate(objective: Objective) -> Callable[[], dict[str, float]]:
 
 def _run(name: str, keeper: Memory | Saver, seed: int = 0, **settings: Any) -> Objective:
     objective = _make(name, seed)
-    _fit(objective, keeper=keeper, evaluate=_evaluate(objective), evaluations=7, **settings)
+    loader = _mixed_loader() if name == "semi" else _loader()
+    look = _evaluate(objective)
+    _fit(objective, loader=loader, keeper=keeper, evaluate=look, evaluations=7, **settings)
     return objective
 
 
@@ -156,7 +167,8 @@ def _assert_same(found: Saved, expected: Saved) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "every"), [("masked_gan", 1), ("supervised", 1), ("gan", 5), ("teacher", 5)]
+    ("name", "every"),
+    [("masked_gan", 1), ("supervised", 1), ("gan", 5), ("teacher", 5), ("semi", 1)],
 )
 def test_resumed_after_every_step_it_ends_with_the_same_bits(name: str, every: int) -> None:
     whole = _whole(name)
