@@ -33,6 +33,11 @@ SETS: dict[str, dict[str, Any]] = {
     "cifar10": {"labels": 100, "settings": [], "kind": "images"},
     "jhmdb": {"labels": None, "settings": ["data.group_by={film}"], "kind": "clips"},
 }
+# data set -> method -> how far `pretrained` is meant to be above it, as a share of the test items
+BARS: dict[str, dict[str, float]] = {
+    "cifar10": {"scratch": 0.08, "hog_svm": 0.0},
+    "jhmdb": {"scratch": 0.0, "motion": 0.0},
+}
 
 
 def main() -> None:
@@ -67,6 +72,7 @@ def main() -> None:
             }
             done["cells"][f"{cell}-{seed}"] = found
             done["summary"] = summary(done["cells"])
+            done["margins"] = margins(done["cells"], BARS[args.data])
             table.parent.mkdir(exist_ok=True)
             table.write_text(json.dumps(done, indent=1) + "\n")
             print(
@@ -181,6 +187,27 @@ def summary(cells: dict[str, Any]) -> dict[str, Any]:
         for method, block in cell.get("methods", {}).items():
             found.setdefault(method, []).append(block["accuracy"])
     return {name: interval(values) for name, values in found.items()}
+
+
+def margins(cells: dict[str, Any], bars: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """How far `pretrained` is above others, paired by seed, and by how much a bar is missed."""
+    found: dict[str, list[float]] = {}
+    for name, cell in cells.items():
+        kind, seed = name.rsplit("-", 1)
+        mine = cells.get(f"pretrained-{seed}")
+        if mine is None or kind in ("pretrain", "pretrained"):
+            continue
+        others = {n: block["accuracy"] for n, block in cell.get("methods", {}).items()}
+        if "accuracy" in cell:
+            others[kind] = cell["accuracy"]
+        for other, accuracy in others.items():
+            found.setdefault(other, []).append(mine["accuracy"] - accuracy)
+    blocks = {other: interval(values) for other, values in found.items()}
+    for other, bar in bars.items():
+        if other in blocks:
+            missed = max(0.0, bar - blocks[other]["mean"])
+            blocks[other] |= {"bar": bar, "missed_by": missed}
+    return blocks
 
 
 def interval(values: list[float]) -> dict[str, Any]:
