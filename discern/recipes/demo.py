@@ -35,6 +35,9 @@ SETTINGS = [
     "view.saturation=0",
     "view.grey=0",
     "view.scale=[0.6,1.0]",
+    # which digit moves is a part of the class, and no room is behind it
+    "view.backdrop=0",
+    "strong.backdrop=0",
     "backbone.patch=8",
     "backbone.stem=mlp",
     "data.preprocess.stored_frames=12",
