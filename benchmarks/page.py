@@ -12,8 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from few_labels import interval
-
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
 NAMES = {
@@ -74,27 +72,20 @@ def few_labels(path: Path, seeds: int = 1) -> str:
         numbers = f"{100 * block['mean']:.1f} | {interval} | {block['seeds']}"
         rows.append(f"| {NAMES.get(name, name)} | {numbers} |")
     load = max(cell["load_before"] for cell in found["cells"].values())
-    note = gain(found["cells"], seeds) + f"`{found['command']}`"
+    note = gain(found["margins"], seeds) + f"`{found['command']}`"
     note += f"; intervals over seeds by Student's t; other load on the machine up to {load:.1f}."
     return "\n".join([title, "", *rows, "", note, ""])
 
 
-def gain(cells: dict[str, Any], seeds: int) -> str:
+def gain(margins: dict[str, Any], seeds: int) -> str:
     """Pre-trained against from scratch, both tuned alike, seed by seed."""
-    names = [name.removeprefix("pretrained-") for name in cells if name.startswith("pretrained-")]
-    both = [seed for seed in names if f"scratch-{seed}" in cells]
-    if len(both) < max(2, seeds):
+    found = margins.get("scratch", {"seeds": 0})
+    if found["seeds"] < max(2, seeds):
         return ""
-    found = interval(
-        [
-            100 * (cells[f"pretrained-{seed}"]["accuracy"] - cells[f"scratch-{seed}"]["accuracy"])
-            for seed in both
-        ]
-    )
     low, high = found["interval"]
     return (
-        f"Pre-training adds {found['mean']:.1f} points to the same tuning from scratch "
-        f"({low:.1f} to {high:.1f} over {len(both)} seeds, paired). "
+        f"Pre-training adds {100 * found['mean']:.1f} points to the same tuning from scratch "
+        f"({100 * low:.1f} to {100 * high:.1f} over {found['seeds']} seeds, paired). "
     )
 
 

@@ -216,8 +216,8 @@ def _hue_rotation(turn: Tensor) -> Tensor:
 
 def _cover(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
     """Blend one still frame of another clip into all frames (after Wang et al. 2021, "Removing the
-    Background by Adding the Background", who take it from the same clip): what is left to know a
-    clip by is its motion.
+    Background by Adding the Background", who take it from the same clip; so does this, once in a
+    batch on average): what is left to know a clip by is its motion.
     """
     B, _, T = x.shape[:3]
     if config.backdrop == 0.0 or T == 1:

@@ -34,8 +34,7 @@ class MixedLoader:
             kind: max(1, min(size - 1, round(size / (1 + ratio))))
             for kind, size in whole.batch_size.items()
         }
-        self.labelled, self.seed = whole, seed
-        self.unlabelled = {}
+        self.labelled, self.unlabelled = whole, {}
         for kind, one in unlabelled.items():
             rest = Loader({kind: one}, config, seed=seed + 1)
             rest.batch_size[kind] = max(1, whole.batch_size[kind] - shares[kind])

@@ -62,21 +62,17 @@ class Semi(Supervised):
         labelled = Batch(clip=batch.clip[:known], label=batch.label[:known])
         if strength == 0 or known == len(batch.clip):
             return super().loss(phase, labelled, rng, progress)
-        classes = self.classifier.head.out_features
         answer, sure = self._answers(self.weak(batch.clip[known:], rng))
         views = self.view(batch.clip, rng)
-        target = F.one_hot(batch.label[:known], classes).float()
-        clip, target = self._mix(views[:known], target, rng)
+        clip, target = self._mix(views[:known], self._one_hot(batch.label[:known]), rng)
         other, answer = self._mix(views[known:], answer, rng)
         logits = self._logits(torch.cat([clip, other]), progress)
-        loss = F.cross_entropy(logits[:known], target, label_smoothing=self.config.label_smoothing)
+        judged = self._judged(logits[:known], target)
         # the targets of unsure items are all zero, so that they and their share in a mix count
         # nothing
         agreement = F.cross_entropy(logits[known:], answer)
-        right = (logits[:known].argmax(1) == target.argmax(1)).float().mean().item()
-        parts = {"cross_entropy": loss.item(), "train_accuracy": right}
-        parts |= {"agreement": agreement.item(), "sure": sure}
-        return Losses(total=loss + strength * agreement, parts=parts)
+        parts = judged.parts | {"agreement": agreement.item(), "sure": sure}
+        return Losses(total=judged.total + strength * agreement, parts=parts)
 
     @torch.no_grad()
     def _answers(self, clip: Tensor) -> tuple[Tensor, float]:

@@ -45,10 +45,15 @@ class Supervised(Objective):
 
     def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         assert phase == "classifier" and batch.label is not None
-        classes = self.classifier.head.out_features
-        target = F.one_hot(batch.label, classes).float()  # [B, K]
-        clip, target = self._mix(self.view(batch.clip, rng), target, rng)
-        logits = self._logits(clip, progress)
+        clip, target = self._mix(self.view(batch.clip, rng), self._one_hot(batch.label), rng)
+        return self._judged(self._logits(clip, progress), target)
+
+    def _one_hot(self, label: Tensor) -> Tensor:
+        """[B] -> float [B, K]"""
+        return F.one_hot(label, self.classifier.head.out_features).float()
+
+    def _judged(self, logits: Tensor, target: Tensor) -> Losses:
+        """The loss of labelled items, [B, K] twice."""
         loss = F.cross_entropy(logits, target, label_smoothing=self.config.label_smoothing)
         right = (logits.argmax(1) == target.argmax(1)).float().mean().item()
         return Losses(total=loss, parts={"cross_entropy": loss.item(), "train_accuracy": right})

@@ -128,7 +128,8 @@ def _train(
     started = time.monotonic()
     bad = fresh_list(run.out, config.data, strict)
     nameless = parts.rest if config.objective == "semi" else []
-    chosen_parts = (parts.labelled, parts.val, parts.splits.test, nameless)
+    known = (parts.labelled, parts.val, parts.splits.test)
+    chosen_parts = [*((part, []) for part in known), ([], nameless)]  # with labels, without
     with progress_bar("reading") as bar:
         sets, val, test, rest = (
             load_sets(
@@ -137,13 +138,13 @@ def _train(
                 config,
                 bad,
                 classes=parts.classes,
-                unlabelled=nameless if chosen is nameless else (),
+                unlabelled=unlabelled,
                 progress=lambda done, total: bar(done / total, f"{done} of {total} items"),
-                total=sum(map(len, chosen_parts)),
+                total=sum(map(len, (*known, nameless))),
             )
-            if chosen
+            if chosen or unlabelled
             else {}
-            for chosen in chosen_parts
+            for chosen, unlabelled in chosen_parts
         )
     if not sets:
         raise DataError(f"{source.spec}: no labelled item is left to train on")
