@@ -39,6 +39,8 @@ BARS: dict[str, dict[str, float]] = {
     "jhmdb": {"scratch": 0.0, "motion": 0.0},
 }
 
+SEMI_BATCH = "192"  # 64 with labels, 128 without
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -91,6 +93,14 @@ def pretrained(args: argparse.Namespace, folder: Path, work: Path, seed: int) ->
     return tuned(args, folder, work / "pretrained", seed, args.tune, start)
 
 
+def pretrained_semi(
+    args: argparse.Namespace, folder: Path, work: Path, seed: int
+) -> dict[str, Any]:
+    """The same minutes, in which the items without labels are learned from too."""
+    start = ["--from", str(work / "pretrain"), "--set", "objective=semi", "--batch", SEMI_BATCH]
+    return tuned(args, folder, work / "pretrained-semi", seed, args.tune, start)
+
+
 def scratch(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
     return tuned(args, folder, work / "scratch", seed, args.tune, [])
 
@@ -112,6 +122,7 @@ def handcrafted(args: argparse.Namespace, folder: Path, work: Path, seed: int) -
 CELLS = {
     "pretrain": pretrain,
     "pretrained": pretrained,
+    "pretrained_semi": pretrained_semi,
     "scratch": scratch,
     "scratch_long": scratch_long,
     "handcrafted": handcrafted,

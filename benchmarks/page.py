@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
 NAMES = {
     "pretrained": "**pre-trained, then tuned**",
+    "pretrained_semi": "pre-trained, then tuned with the unlabelled too (`semi`)",
     "scratch": "from scratch, tuned as long",
     "scratch_long": "from scratch, tuned for the whole time",
     "color_histogram": "colour histogram + RBF SVM",
