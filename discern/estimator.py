@@ -185,6 +185,7 @@ class DiscernClassifier(ClassifierMixin, BaseEstimator):
 
     def _settings(self, given: Given, start: Bundle | None) -> RunConfig:
         config = configured(
+            images.supervised(),
             lambda config: _shaped(config, given),
             start,
             size=self.size,

@@ -26,7 +26,7 @@ OPTIONS = {
     "pretrain": {*TRAINING, "--recipe", "--allow-change"},
     "train": {
         *TRAINING,
-        *("--from", "--target-accuracy", "--patience", "--labels"),
+        *("--from", "--target-accuracy", "--patience", "--labels", "--unlabeled"),
         *("--batch", "--rate", "--allow-change"),
     },
     "evaluate": {"--out", "--strict"},

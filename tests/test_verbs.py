@@ -393,6 +393,36 @@ def test_few_labels_and_the_other_items(make_run: Callable[..., Path]) -> None:
     assert (run / "model" / "model.safetensors").exists()
 
 
+def test_items_without_labels_of_another_source(
+    scene: Scene, tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted((scene.data / "train").rglob("*.png"))[:20]):
+        shutil.copy(path, flat / f"{number}.png")
+    words = ["--unlabeled", str(flat), "--unlabeled", str(scene.data), "--set", "semi.start=0"]
+    run = make_run("--labels", "2", *words)
+    found = results(run)
+    # its own without a label in use once, and the twenty; of the test items none
+    assert found["unlabelled"] == 84 - 36 + 20 and found["samples"] == 36
+    settings = json.loads((run / "config.json").read_text())["settings"]
+    assert settings["objective"] == "semi" and settings["unlabelled"] == [
+        str(flat),
+        str(scene.data),
+    ]
+
+
+def test_items_without_labels_are_not_passed_over_in_silence(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", str(scene.data), "--unlabeled", str(scene.data), "--steps", "1"]
+    words += ["--out", str(tmp_path / "run"), "--from", str(scene.pretrained)]
+    assert main(words) == 4 and "does not hold already" in capsys.readouterr().err
+    assert main([*words, "--labels", "2", "--set", "objective=supervised"]) == 2
+    assert "objective=supervised learns from labels only" in capsys.readouterr().err
+    assert main([*words[:3], str(tmp_path / "nowhere"), *words[4:]]) == 2
+
+
 @pytest.fixture
 def make_run(scene: Scene, tmp_path: Path) -> Callable[..., Path]:
     def make(*more: str) -> Path:

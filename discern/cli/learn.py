@@ -105,6 +105,14 @@ def train(
         int | None,
         typer.Option("--labels", metavar="N", min=1, help="Use this many labels per class."),
     ] = None,
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--unlabeled",
+            metavar="SOURCE",
+            help="Learn from these items too, without labels; may be repeated.",
+        ),
+    ] = None,
     size: Size = None,
     seed: Seed = 0,
     batch: Batch = None,
@@ -121,6 +129,7 @@ def train(
     The same command on an unfinished run goes on where it stopped.
     """
     specs = words.sources(source)
+    others = words.sources(unlabelled or [])
     words.share(target, "--target-accuracy")
     words.positive(minutes, "--minutes")
     words.positive(rate, "--rate")
@@ -138,6 +147,7 @@ def train(
             steps=steps,
             patience=patience,
             labels=labels,
+            unlabelled=others,
             size=size,
             seed=seed,
             batch=batch,

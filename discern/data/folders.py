@@ -39,6 +39,7 @@ class FolderSource(Source):
     def __init__(self, spec: str, paths: Sequence[Path], limits: Limits) -> None:
         super().__init__(spec, limits)
         self._root = str(paths[0])
+        self._real_root = os.path.realpath(paths[0])
         directories, passed_over, notes = walk(paths[0])
         self.notes += notes
         self.items: list[Item]
@@ -54,8 +55,15 @@ class FolderSource(Source):
         is_frames = path.lower().endswith(FRAMES) and os.path.isdir(path)
         return (read_frames if is_frames else read_file)(path, self.limits)
 
+    def location(self, index: int) -> str:
+        """Where item `index` lies."""
+        return os.path.join(self._real_root, self._name(index))
+
     def _path(self, index: int) -> str:
-        return os.path.join(self._root, self._names.get(index) or self.items[index].key)
+        return os.path.join(self._root, self._name(index))
+
+    def _name(self, index: int) -> str:
+        return self._names.get(index) or self.items[index].key
 
 
 class FilesSource(Source):
@@ -72,6 +80,10 @@ class FilesSource(Source):
         """The file of item `index`, or the files of its frames."""
         path = self._paths[index]
         return (read_frames if path.is_dir() else read_file)(path, self.limits)
+
+    def location(self, index: int) -> str:
+        """Where item `index` lies."""
+        return os.path.realpath(self._paths[index])
 
 
 def is_folder(paths: Sequence[Path]) -> bool:

@@ -91,6 +91,10 @@ class Source(ABC):
             key=item.key,
         )
 
+    def location(self, index: int) -> str:
+        """Where item `index` lies: the same text in every source on this machine that lists it."""
+        return f"{os.path.realpath(self.spec)}#{self.items[index].key}"
+
     @property
     def classes(self) -> list[str]:
         """Sorted label names over all items."""

@@ -72,6 +72,10 @@ class ManifestSource(Source):
         is_frames = path.lower().endswith(FRAMES) and os.path.isdir(path)
         return (read_frames if is_frames else read_file)(path, self.limits)
 
+    def location(self, index: int) -> str:
+        """Where item `index` lies."""
+        return os.path.realpath(self._paths[index])
+
 
 def is_manifest(paths: Sequence[Path]) -> bool:
     """Whether this is one CSV, TSV or JSON lines file."""

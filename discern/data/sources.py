@@ -67,6 +67,11 @@ class JoinedSource(Source):
         source, place = self._places[index]
         return source.sample(place)
 
+    def location(self, index: int) -> str:
+        """Where item `index` lies."""
+        source, place = self._places[index]
+        return source.location(place)
+
 
 def open_paths(spec: str, paths: Sequence[Path], limits: Limits) -> Source:
     """The source that lies under some paths of this machine."""

@@ -24,6 +24,7 @@ TRAIN_MINUTES = 5.0
 PRETRAIN_BATCH = 64  # items; each is seen in several views
 MAE_BATCH = 256  # items of one view: as many tokens a step
 TRAIN_BATCH = 128
+SEMI_BATCH = 192  # a third of it with labels
 DROP_PATH = 0.1  # while tuning
 
 
@@ -94,7 +95,15 @@ def supervised() -> RunConfig:
         objective="supervised",
         loop=LoopConfig(evaluations=20),
         optim=OptimConfig(rate=2e-3, betas=(0.9, 0.999)),
+        data=DataConfig(loader=LoaderConfig(batch_size=TRAIN_BATCH)),
     )
+
+
+def semi() -> RunConfig:
+    """Tuning that also learns from items without labels."""
+    config = supervised()
+    loader = replace(config.data.loader, batch_size=SEMI_BATCH)
+    return replace(config, objective="semi", data=replace(config.data, loader=loader))
 
 
 def recipe(name: str | None) -> RunConfig:

@@ -13,7 +13,7 @@ from discern import config as configuration
 from discern.clip import Kind
 from discern.data.clipset import ClipSet
 from discern.data.items import Source, require_classes
-from discern.errors import DataError, Interrupted
+from discern.errors import DataError, Interrupted, UsageError
 from discern.evaluate.evaluate import accuracy, measure
 from discern.log import Run
 from discern.models.weights import Bundle, load_bundle, save_bundle
@@ -29,6 +29,7 @@ from discern.recipes.prepare import (
 from discern.recipes.pretrain import MAY_CHANGE
 from discern.recipes.progress import progress_bar
 from discern.recipes.samples import sample_sheets
+from discern.recipes.unlabelled import joined_with_unlabelled
 from discern.report.page import write_report
 from discern.repro import versions
 from discern.train.bounds import within_bounds
@@ -52,6 +53,7 @@ def train(
     steps: int | None = None,
     patience: int | None = None,
     labels: int | None = None,
+    unlabelled: Sequence[str] | str | None = None,
     size: str | None = None,
     seed: int = 0,
     batch: int | None = None,
@@ -62,15 +64,18 @@ def train(
 ) -> dict[str, Any]:
     """Tune a classifier to the target or to the end of budget or patience; then test it once.
 
-    `exit_code` in the answer is 0 when the target was met or none was set, else 3.  The same call
+    With a source of `unlabelled` items it learns from these too, and from those of `source` without
+    a label in use.  `exit_code` in the answer is 0 when the target was met or none was set, else 3.  The same call
     on an unfinished run resumes it exactly.  Raises UsageError, ConfigError, DataError,
     IntegrityError, and Interrupted after a signal.
     """
     specs = [source] if isinstance(source, str) else list(source)
+    others = [unlabelled] if isinstance(unlabelled, str) else list(unlabelled or ())
     data = open_checked(specs)
     require_classes(data)
     start = None if base is None else load_bundle(base)
     config = configured(
+        images.semi() if others else images.supervised(),
         partial(shaped_for, source=data),
         start,
         size=size,
@@ -86,14 +91,18 @@ def train(
         loop = replace(loop, patience=patience)
     config = replace(config, loop=budgeted(loop, minutes, steps, images.TRAIN_MINUTES))
     within_bounds(config, pretraining=False)
+    if others and config.objective != "semi":
+        raise UsageError(f"--unlabeled: objective={config.objective} learns from labels only")
     settings = {"source": specs, "base": None if base is None else str(base), "labels": labels}
+    settings |= {"unlabelled": others}
     settings |= configuration.to_dict(config)
     with Run.open(Path(out), "train", settings, allow_change, MAY_CHANGE) as run:
         parts = divide(data, config.data, run.out, labels=labels, seed=seed)
-        return _train(run, data, parts, config, start, strict)
+        return _train(run, data, parts, others, config, start, strict)
 
 
 def configured(
+    recipe: RunConfig,
     shape: Callable[[RunConfig], RunConfig],
     start: Bundle | None,
     *,
@@ -104,9 +113,10 @@ def configured(
     overrides: Sequence[str],
 ) -> RunConfig:
     """The settings of a tuning; `shape` gives canvas and patch where there is no base."""
-    config = replace(images.supervised(), seed=seed)
-    loader = replace(config.data.loader, batch_size=batch or images.TRAIN_BATCH)
-    config = replace(config, data=replace(config.data, loader=loader))
+    config = replace(recipe, seed=seed)
+    if batch is not None:
+        loader = replace(config.data.loader, batch_size=batch)
+        config = replace(config, data=replace(config.data, loader=loader))
     if start is None:
         config = shape(images.sized(config, size))
     else:
@@ -123,17 +133,29 @@ def configured(
 
 
 def _train(
-    run: Run, source: Source, parts: Parts, config: RunConfig, start: Bundle | None, strict: bool
+    run: Run,
+    source: Source,
+    parts: Parts,
+    others: Sequence[str],
+    config: RunConfig,
+    start: Bundle | None,
+    strict: bool,
 ) -> dict[str, Any]:
     started = time.monotonic()
     bad = fresh_list(run.out, config.data, strict)
     nameless = parts.rest if config.objective == "semi" else []
+    joined = source
+    if others:
+        joined, nameless = joined_with_unlabelled(source, nameless, others)
     known = (parts.labelled, parts.val, parts.splits.test)
-    chosen_parts = [*((part, []) for part in known), ([], nameless)]  # with labels, without
+    chosen_parts: list[tuple[Source, list[int], list[int]]] = [  # with labels, without
+        *((source, part, []) for part in known),
+        (joined, [], nameless),
+    ]
     with progress_bar("reading") as bar:
         sets, val, test, rest = (
             load_sets(
-                source,
+                of,
                 chosen,
                 config,
                 bad,
@@ -144,7 +166,7 @@ def _train(
             )
             if chosen or unlabelled
             else {}
-            for chosen, unlabelled in chosen_parts
+            for of, chosen, unlabelled in chosen_parts
         )
     if not sets:
         raise DataError(f"{source.spec}: no labelled item is left to train on")
@@ -164,6 +186,8 @@ def _train(
         raise Interrupted(run.out, signal)
     model = tuned_model(objective.cpu(), base)
     results = _results(run, config, parts, outcome, sets, len(bad), start)
+    if nameless:
+        results["unlabelled"] = sum(map(len, rest.values()))
     if test:  # the one look at the test split
         results |= measure(model, test, parts.classes, run.out)
     results["seconds"] = time.monotonic() - started

@@ -45,3 +45,14 @@ def test_unknown_kinds_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no source given"):
         open_source([])
     assert {"folder", "manifest"} <= set(SOURCES)
+
+
+def test_a_file_lies_at_one_place_however_it_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "real/cat/a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "list.csv").write_text("path,label\nreal/cat/a.jpg,cat\n")
+    specs = [tmp_path / "real", tmp_path / "link", tmp_path / "list.csv", tmp_path / "real/cat/*"]
+    places = {open_source(str(spec)).location(0) for spec in specs}
+    assert places == {str((tmp_path / "real/cat/a.jpg").resolve())}
+    both = open_source([str(tmp_path / "real"), str(tmp_path / "list.csv")])
+    assert both.location(0) == both.location(1) == places.pop()
