@@ -65,9 +65,9 @@ def train(
     """Tune a classifier to the target or to the end of budget or patience; then test it once.
 
     With a source of `unlabelled` items it learns from these too, and from those of `source` without
-    a label in use.  `exit_code` in the answer is 0 when the target was met or none was set, else 3.  The same call
-    on an unfinished run resumes it exactly.  Raises UsageError, ConfigError, DataError,
-    IntegrityError, and Interrupted after a signal.
+    a label in use.  `exit_code` in the answer is 0 when the target was met or none was set, else 3.
+    The same call on an unfinished run resumes it exactly.  Raises UsageError, ConfigError,
+    DataError, IntegrityError, and Interrupted after a signal.
     """
     specs = [source] if isinstance(source, str) else list(source)
     others = [unlabelled] if isinstance(unlabelled, str) else list(unlabelled or ())
