@@ -93,6 +93,10 @@ class RemoteSource(Source):
             return frames
         return self._fetch(paths[0])
 
+    def location(self, index: int) -> str:
+        """Where item `index` lies, with its protocol."""
+        return str(self._fs.unstrip_protocol(f"{self._root}/{self.items[index].key}"))
+
     def _fetch(self, path: str) -> bytes:
         end = self.limits.bytes + 1
         for attempt in range(1, ATTEMPTS + 1):

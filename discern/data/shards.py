@@ -66,6 +66,11 @@ class RecordsSource(Source):
         self.limits.check_bytes(len(record))
         return self._shards[place].parse(record)
 
+    def location(self, index: int) -> str:
+        """Where item `index` lies."""
+        place, number = self._places[index]
+        return f"{os.path.realpath(self._shards[place].path)}#{number}"
+
 
 class TarSource(Source):
     """The samples of WebDataset tars."""
@@ -89,6 +94,11 @@ class TarSource(Source):
         path, sample = self._samples[index]
         self.limits.check_bytes(sample.size)
         return read_sample(path, sample)
+
+    def location(self, index: int) -> str:
+        """Where item `index` lies."""
+        path, sample = self._samples[index]
+        return f"{os.path.realpath(path)}#{sample.key}.{sample.extension}"
 
 
 def open_records(spec: str, paths: Sequence[Path], limits: Limits) -> Source:

@@ -129,3 +129,12 @@ def test_nothing_above_the_folder_is_listed(
     found = ["/data/cat/a.jpg", "/data/../etc/b.jpg", "/elsewhere/c.jpg"]
     monkeypatch.setattr(type(memory), "find", lambda *arguments: found)
     assert [item.key for item in open_source("memory://data").items] == ["cat/a.jpg"]
+
+
+def test_a_file_lies_at_one_place_however_it_is_named(
+    memory: fsspec.AbstractFileSystem,
+) -> None:
+    put(memory, **{"cat/a.jpg": b"1", "m.csv": b"path,label\ncat/a.jpg,cat\n"})
+    specs = ("memory://data", "memory://data/cat/a.jpg", "memory://data/m.csv")
+    places = {open_source(spec).location(0) for spec in specs}
+    assert places == {"memory:///data/cat/a.jpg"}

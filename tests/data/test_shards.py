@@ -256,3 +256,12 @@ def test_remote_shards_are_copied_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(type(fs), "get_file", lambda *arguments: pytest.fail("fetched again"))
     open_source("memory://shards")
     fs.store.clear()
+
+
+def test_a_record_lies_at_one_place_however_it_is_named(tmp_path: Path) -> None:
+    shard(tmp_path / "a.tfrecord", "cat", "dog")
+    whole, pattern = open_source(str(tmp_path)), open_source(str(tmp_path / "*.tfrecord"))
+    here = [f"{(tmp_path / 'a.tfrecord').resolve()}#{number}" for number in range(2)]
+    assert [[one.location(index) for index in range(2)] for one in (whole, pattern)] == [here, here]
+    path = tar(tmp_path / "tars.tar", **{"x.png": PNG, "x.cls": b"cat"})
+    assert open_source(str(path)).location(0) == f"{path.resolve()}#x.png"
