@@ -70,7 +70,7 @@ class MaskedGanConfig:
     adversary_keep: float = 0.5  # of the tokens the discriminator reads
     adversary_noise: float = 0.15  # instance noise on what it reads, annealed to 0
     noise_share: float = 0.25  # of the adversary's fakes are drawn from noise alone
-    code: float = 0.5  # a variational code teaches the generator to draw from noise
+    code: float = 0.5  # a code of the item teaches the generator to draw from noise
     code_chance: float = 0.25  # of a step
     code_share: float = 0.5  # of the batch
     penalty: float = 0.1  # gamma of R1 and R2
