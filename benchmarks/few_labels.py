@@ -73,14 +73,20 @@ def main() -> None:
                 "versions": versions(),
             }
             done["cells"][f"{cell}-{seed}"] = found
-            done["summary"] = summary(done["cells"])
-            done["margins"] = margins(done["cells"], BARS[args.data])
-            table.parent.mkdir(exist_ok=True)
-            table.write_text(json.dumps(done, indent=1) + "\n")
+            save(table, done)
             print(
                 cell, seed, {k: v for k, v in found.items() if k in ("accuracy", "knn", "methods")}
             )
+    save(table, done)  # a table filled over days: the command that fills it all
     print(json.dumps(done["summary"], indent=1))
+
+
+def save(table: Path, done: dict[str, Any]) -> None:
+    """The cells so far, what they say together, and by how much bars are missed."""
+    done["summary"] = summary(done["cells"])
+    done["margins"] = margins(done["cells"], BARS[done["data"]])
+    table.parent.mkdir(exist_ok=True)
+    table.write_text(json.dumps(done, indent=1) + "\n")
 
 
 def pretrain(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
