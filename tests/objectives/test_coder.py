@@ -42,7 +42,8 @@ def test_codes_have_the_moments_of_what_is_drawn_later() -> None:
     for is_clip, offset in ((False, 5.0), (True, -20.0)):
         code = coder.code(correlated(2000, 99, offset), is_clip)
         assert code.mean(dim=0).abs().max() < 0.15
-        assert (torch.cov(code.T) - torch.eye(8)).abs().max() < 0.2
+        # the ridge holds back directions that hardly vary
+        assert (torch.cov(code.T) - torch.eye(8)).abs().max() < 0.5
 
 
 def test_draws_differ_as_the_data_does() -> None:
