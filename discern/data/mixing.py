@@ -13,7 +13,7 @@ from discern.data.loader import START, Loader, LoaderConfig, Position
 
 class MixedLoader:
     """Each batch of the labelled loader, followed by unlabelled items of its kind where there are
-    any; kinds without labels are left out.
+    any.
 
     Positions are those of the labelled loader; which unlabelled items come with a batch follows
     from how many batches of its kind came before.
@@ -36,8 +36,6 @@ class MixedLoader:
         }
         self.labelled, self.unlabelled = whole, {}
         for kind, one in unlabelled.items():
-            if kind not in labelled:
-                continue
             rest = Loader({kind: one}, config, seed=seed + 1)
             rest.batch_size[kind] = max(1, whole.batch_size[kind] - shares[kind])
             self.unlabelled[kind] = rest

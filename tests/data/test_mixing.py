@@ -88,8 +88,3 @@ def test_any_ratio_leaves_room_for_both() -> None:
         assert batch.label is not None
         assert int((batch.label >= 0).sum()) == known and len(batch.clip) == 6
     assert Kind.CLIP not in loader.unlabelled
-
-
-def test_kinds_without_labels_are_left_out() -> None:
-    loader = MixedLoader(random_sets(10, 0), random_sets(11, 4), CONFIG, ratio=2.0, seed=1)
-    assert all(batch.clip.shape[2] == 1 for _, batch in _rows(loader, Position(), 12))
