@@ -400,16 +400,14 @@ def test_items_without_labels_of_another_source(
     flat.mkdir()
     for number, path in enumerate(sorted((scene.data / "train").rglob("*.png"))[:20]):
         shutil.copy(path, flat / f"{number}.png")
-    words = ["--unlabeled", str(flat), "--unlabeled", str(scene.data), "--set", "semi.start=0"]
+    given = [str(flat), str(scene.data), f"{flat}/1*.png"]  # some of the twenty twice
+    words = [word for each in given for word in ("--unlabeled", each)] + ["--set", "semi.start=0"]
     run = make_run("--labels", "2", *words)
     found = results(run)
     # its own without a label in use once, and the twenty; of the test items none
     assert found["unlabelled"] == 84 - 36 + 20 and found["samples"] == 36
     settings = json.loads((run / "config.json").read_text())["settings"]
-    assert settings["objective"] == "semi" and settings["unlabelled"] == [
-        str(flat),
-        str(scene.data),
-    ]
+    assert settings["objective"] == "semi" and settings["unlabelled"] == given
 
 
 def test_items_without_labels_are_not_passed_over_in_silence(
