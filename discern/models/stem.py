@@ -74,13 +74,17 @@ class ConvStem(nn.Module):
         if T > 1:
             x = x + self.motion(_frames(MOTION_GAIN * changes(clip)))
         x = self.coarse(nn.functional.gelu(self.norm(x)))  # [B T, D, h, w]
-        D, h, w = x.shape[1:]
-        x = x.reshape(B, T, D, h, w).transpose(1, 2)
-        x = fill_tubelets(x, self.tubelet)  # an image's frame is convolved once, then repeated
-        patches = patchify(x, self.tubelet, 1)  # [B, N, D * tubelet]
+        weight = self.merge.weight  # [D, D * tubelet]
+        if T == 1:
+            patches = x.flatten(2).transpose(1, 2)  # [B, N, D]
+            # as if the frame filled the tubelet, without repeating it
+            weight = weight.unflatten(1, (-1, self.tubelet)).sum(dim=2)
+        else:
+            x = x.unflatten(0, (B, T)).transpose(1, 2)
+            patches = patchify(fill_tubelets(x, self.tubelet), self.tubelet, 1)
         if keep is not None:
             patches = take_tokens(patches, keep)
-        return self.merge(nn.functional.gelu(patches))
+        return nn.functional.linear(nn.functional.gelu(patches), weight, self.merge.bias)
 
 
 def changes(clip: Tensor) -> Tensor:

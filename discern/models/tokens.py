@@ -51,8 +51,14 @@ def unpatchify(patches: Tensor, grid: Grid, tubelet: int, patch: int) -> Tensor:
 
 
 def take_tokens(tokens: Tensor, keep: Tensor) -> Tensor:
-    """The tokens named by `keep`.  [B, N, D], [B, M] -> [B, M, D]"""
-    return tokens.gather(1, keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+    """The tokens named by `keep`.  [B, N, D], [B, M] -> [B, M, D]
+
+    As a look-up of rows: on a CPU its two passes take a quarter of the time of a gather's, which
+    moves single numbers.
+    """
+    B, N, _ = tokens.shape
+    rows = keep + N * torch.arange(B, device=keep.device).unsqueeze(1)
+    return nn.functional.embedding(rows, tokens.flatten(0, 1))
 
 
 def positions(grid: Grid, width: int, device: torch.device | str = "cpu") -> Tensor:

@@ -120,3 +120,14 @@ def test_take_tokens() -> None:
         [tokens[0, 3].tolist(), tokens[0, 0].tolist()],
         2 * [tokens[1, 1].tolist()],
     ]
+
+
+def test_take_tokens_hands_back_the_gradient_of_a_gather() -> None:
+    """Of a token that is taken twice, the sum."""
+    tokens = torch.randn(2, 4, 3, generator=rng(), requires_grad=True)
+    keep = torch.tensor([[3, 0, 2], [1, 1, 3]])
+    weight = torch.randn(2, 3, 3, generator=rng(1))
+    gathered = tokens.gather(1, keep.unsqueeze(-1).expand(-1, -1, 3))
+    (expected,) = torch.autograd.grad((gathered * weight).sum(), tokens)
+    (found,) = torch.autograd.grad((take_tokens(tokens, keep) * weight).sum(), tokens)
+    assert torch.equal(found, expected)
