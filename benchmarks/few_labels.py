@@ -59,7 +59,7 @@ def main() -> None:
         for cell in args.cells:
             if f"{cell}-{seed}" in done["cells"]:
                 continue
-            if cell == "pretrained_semi" and SETS[args.data]["labels"] is None:
+            if cell in NAMELESS and SETS[args.data]["labels"] is None:
                 continue  # no item is without a label
             work = args.out / f"{args.data}_{args.pretrain:g}+{args.tune:g}" / str(seed)
             load = os.getloadavg()[0]
@@ -99,16 +99,22 @@ def pretrained(args: argparse.Namespace, folder: Path, work: Path, seed: int) ->
     return tuned(args, folder, work / "pretrained", seed, args.tune, start)
 
 
-def pretrained_semi(
+def pretrained_labels_only(
     args: argparse.Namespace, folder: Path, work: Path, seed: int
 ) -> dict[str, Any]:
-    """The same minutes, in which the items without labels are learned from too."""
-    start = ["--from", str(work / "pretrain"), "--unlabeled", str(folder)]
-    return tuned(args, folder, work / "pretrained-semi", seed, args.tune, start)
+    """The same minutes, learning from labels alone."""
+    more = ["--from", str(work / "pretrain"), "--set", "objective=supervised"]
+    return tuned(args, folder, work / "pretrained-labels-only", seed, args.tune, more)
 
 
 def scratch(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
     return tuned(args, folder, work / "scratch", seed, args.tune, [])
+
+
+def scratch_semi(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
+    """What tunes the pre-trained one, from scratch."""
+    more = ["--unlabeled", str(folder)]
+    return tuned(args, folder, work / "scratch-semi", seed, args.tune, more)
 
 
 def scratch_long(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
@@ -128,11 +134,15 @@ def handcrafted(args: argparse.Namespace, folder: Path, work: Path, seed: int) -
 CELLS = {
     "pretrain": pretrain,
     "pretrained": pretrained,
-    "pretrained_semi": pretrained_semi,
+    "pretrained_labels_only": pretrained_labels_only,
     "scratch": scratch,
+    "scratch_semi": scratch_semi,
     "scratch_long": scratch_long,
     "handcrafted": handcrafted,
 }
+
+
+NAMELESS = ("pretrained_labels_only", "scratch_semi")  # cells that differ by items without labels
 
 
 def tuned(

@@ -16,8 +16,9 @@ HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
 NAMES = {
     "pretrained": "**pre-trained, then tuned**",
-    "pretrained_semi": "pre-trained, then tuned with the unlabelled too (`semi`)",
+    "pretrained_labels_only": "pre-trained, then tuned on the labels alone",
     "scratch": "from scratch, tuned as long",
+    "scratch_semi": "from scratch, the unlabelled in use too",
     "scratch_long": "from scratch, tuned for the whole time",
     "color_histogram": "colour histogram + RBF SVM",
     "hog_linear": "HOG + linear SVM",

@@ -386,11 +386,30 @@ def test_few_labels(scene: Scene, tmp_path: Path, make_run: Callable[..., Path])
     assert found["samples"] == 36  # the test split is whole
 
 
-def test_few_labels_and_the_other_items(make_run: Callable[..., Path]) -> None:
-    run = make_run("--labels", "2", "--set", "objective=semi", "--set", "semi.start=0")
-    found = results(run)
-    assert found["labels_used"] == 36 and found["unlabelled"] == 84 - 36
-    assert (run / "model" / "model.safetensors").exists()
+@pytest.mark.parametrize(
+    ("more", "objective", "batch"),
+    [
+        (("--labels", "2"), "semi", 192),
+        (("--labels", "2", "--set", "objective=supervised"), "supervised", 128),
+        ((), "supervised", 128),  # every item has its label
+    ],
+)
+def test_a_pretrained_encoder_also_learns_from_what_has_no_label(
+    make_run: Callable[..., Path], more: tuple[str, ...], objective: str, batch: int
+) -> None:
+    run = make_run("--steps", "4", "--set", "semi.start=0", *more)
+    settings = json.loads((run / "config.json").read_text())["settings"]
+    assert settings["objective"] == objective
+    assert settings["data"]["loader"]["batch_size"] == batch
+    logged = (run / "log.jsonl").read_text()
+    assert ("agreement" in logged) == (objective == "semi")
+
+
+def test_from_scratch_only_labels_teach(scene: Scene, tmp_path: Path) -> None:
+    words = ["train", str(scene.data), "--labels", "2", "--steps", "1", *flags(*ENCODER, *COMMON)]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
+    assert settings["objective"] == "supervised"
 
 
 def test_items_without_labels_of_another_source(

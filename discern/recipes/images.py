@@ -7,10 +7,11 @@ What to expect on CIFAR-10 with 1,000 labels on two cores stands in benchmarks/R
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from discern import config as configuration
 from discern.data.loader import LoaderConfig
 from discern.errors import UsageError
 from discern.models.backbone import SIZES
@@ -104,6 +105,15 @@ def semi() -> RunConfig:
     config = supervised()
     loader = replace(config.data.loader, batch_size=SEMI_BATCH)
     return replace(config, objective="semi", data=replace(config.data, loader=loader))
+
+
+TUNING: dict[str, Callable[[], RunConfig]] = {"supervised": supervised, "semi": semi}
+
+
+def tuning(objective: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The recipe that tunes by `objective`, or by the one that `overrides` name."""
+    chosen = configuration.override(TUNING[objective](), overrides).objective
+    return TUNING.get(chosen, supervised)()
 
 
 def recipe(name: str | None) -> RunConfig:

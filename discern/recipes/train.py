@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -65,7 +66,8 @@ def train(
     """Tune a classifier to the target or to the end of budget or patience; then test it once.
 
     With a source of `unlabelled` items it learns from these too, and from those of `source` without
-    a label in use.  `exit_code` in the answer is 0 when the target was met or none was set, else 3.
+    a label in use; from the latter also when it starts from a pre-trained `base`.  `exit_code` in
+    the answer is 0 when the target was met or none was set, else 3.
     The same call on an unfinished run resumes it exactly.  Raises UsageError, ConfigError,
     DataError, IntegrityError, and Interrupted after a signal.
     """
@@ -74,8 +76,10 @@ def train(
     data = open_checked(specs)
     require_classes(data)
     start = None if base is None else load_bundle(base)
+    # an untrained encoder's answers teach nothing within minutes
+    semi = bool(others) or (start is not None and _some_nameless(data, labels))
     config = configured(
-        images.semi() if others else images.supervised(),
+        images.tuning("semi" if semi else "supervised", overrides),
         partial(shaped_for, source=data),
         start,
         size=size,
@@ -130,6 +134,16 @@ def configured(
     if rate is not None:
         config = replace(config, optim=replace(config.optim, rate=rate))
     return configuration.override(config, overrides)
+
+
+def _some_nameless(source: Source, labels: int | None) -> bool:
+    """Whether training items without a label in use are at hand."""
+    counts = Counter(
+        item.labels[0] if item.labels else None
+        for item in source.items
+        if item.split in (None, "train")
+    )
+    return counts.pop(None, 0) > 0 or (labels is not None and max(counts.values()) > labels)
 
 
 def _train(
