@@ -21,6 +21,7 @@ from discern._version import __version__
 # extra -> the packages it brings, by the name that is imported
 EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("onnx", "onnxruntime", "onnxscript", "openvino"),
+    "hub": ("huggingface_hub",),
     "serve": ("fastapi", "multipart", "uvicorn"),
     "tune": ("optuna",),
     "scale": ("ray",),

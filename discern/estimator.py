@@ -50,7 +50,8 @@ from discern.data.loader import evaluation_batches
 from discern.data.preprocess import PreprocessConfig
 from discern.evaluate.evaluate import accuracy
 from discern.models.model import Model
-from discern.models.weights import Bundle, load_bundle
+from discern.models.public import load_start
+from discern.models.weights import Bundle
 from discern.objectives.objective import Objective
 from discern.predict import forward, softmax
 from discern.recipes import images
@@ -127,7 +128,11 @@ class DiscernClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class only ({self.classes_[0]!r}): give two or more")
-        start = None if self.base is None else load_bundle(Path(self.base))
+        start = (
+            None
+            if self.base is None
+            else load_start(self.base if isinstance(self.base, str) else Path(self.base))
+        )
         # each step seeds torch's global generator: what the caller draws must not depend on it
         with torch.random.fork_rng(devices=[]):
             if unlabelled is not None:

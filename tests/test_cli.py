@@ -23,7 +23,7 @@ TRAINING = {"--out", "--size", "--minutes", "--steps", "--seed", "--set", "--str
 OPTIONS = {
     "demo": {"--out", "--minutes"},
     "doctor": set(),
-    "pretrain": {*TRAINING, "--recipe", "--allow-change"},
+    "pretrain": {*TRAINING, "--from", "--recipe", "--allow-change"},
     "train": {
         *TRAINING,
         *("--from", "--target-accuracy", "--patience", "--labels", "--unlabeled"),

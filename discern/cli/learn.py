@@ -48,6 +48,7 @@ def demo(
 def pretrain(
     source: Sources,
     out: Out,
+    base: Start = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", metavar="R", help="Named settings.")
     ] = None,
@@ -68,6 +69,8 @@ def pretrain(
     """
     specs = words.sources(source)
     words.positive(minutes, "--minutes")
+    if base is not None:
+        words.start(base)
     from discern.recipes.pretrain import pretrain as work
 
     with answer.one_answer(as_json):
@@ -78,6 +81,7 @@ def pretrain(
             size=size,
             minutes=minutes,
             steps=steps,
+            base=base,
             seed=seed,
             overrides=setting or [],
             strict=strict,
@@ -134,7 +138,7 @@ def train(
     words.positive(minutes, "--minutes")
     words.positive(rate, "--rate")
     if base is not None:
-        words.model(base)
+        words.start(base)
     from discern.recipes.train import train as work
 
     with answer.one_answer(as_json):

@@ -33,7 +33,11 @@ Model = Annotated[
 ]
 Start = Annotated[
     str | None,
-    typer.Option("--from", metavar="MODEL", help="Start from this pre-trained run or model."),
+    typer.Option(
+        "--from",
+        metavar="MODEL",
+        help="Start from this run or model, timm:NAME, hf:ORG/NAME, or the folder of a public ViT.",
+    ),
 ]
 Minutes = Annotated[
     float | None, typer.Option("--minutes", metavar="M", help="Stop after this long.")

@@ -52,7 +52,7 @@ def compare(
     specs, counts = words.sources(source), words.label_counts(labels)
     words.positive(minutes, "--minutes")
     if base is not None:
-        words.model(base)
+        words.start(base)
     from discern.recipes.compare import compare as work
 
     with answer.one_answer(as_json):

@@ -39,6 +39,13 @@ def model(name: str | Path) -> Path:
     return path
 
 
+def start(name: str) -> str:
+    """A model of ours or a public encoder to start from, as typed."""
+    if not name.startswith(("timm:", "hf:")):
+        model(name)
+    return name
+
+
 def share(value: float | None, flag: str) -> float | None:
     """A number in (0, 1]; 95 is a frequent slip for 0.95."""
     if value is None or 0 < value <= 1:

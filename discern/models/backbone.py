@@ -30,12 +30,14 @@ class BackboneConfig:
     patch: int = 4  # pixels, both ways
     stem: Literal["conv", "mlp", "linear"] = "conv"
     positions: Literal["sincos", "learned"] = "sincos"
-    learned_grid: tuple[int, int, int] | None = None  # the fixed grid of learned positions
+    learned_grid: tuple[int, int, int] | None = None  # that positions were learned on
     class_token: bool = False
+    registers: int = 0  # further tokens without a place (Darcet et al. 2024)
     pool: Literal["mean", "class"] = "mean"
     qk_norm: bool = True
     layer_scale: float | None = 0.1
     drop_path: float = 0.0
+    norm_eps: float = NORM_EPS
 
 
 # timm's names and widths, so that speed compares like for like
@@ -71,6 +73,11 @@ class Backbone(nn.Module):
         self.class_token = (
             nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
         )
+        self.registers = (
+            nn.Parameter(torch.zeros(1, config.registers, config.width))
+            if config.registers
+            else None
+        )
         self.learned = self._learned_positions()
         rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
@@ -81,15 +88,16 @@ class Backbone(nn.Module):
                 qk_norm=config.qk_norm,
                 layer_scale=config.layer_scale,
                 drop_path=rate,
+                norm_eps=config.norm_eps,
             )
             for rate in rates
         )
-        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.init_weights()
 
     def init_weights(self) -> None:
         self.apply(init_linear)
-        for drawn in (self.class_token, self.learned):
+        for drawn in (self.class_token, self.registers, self.learned):
             if drawn is not None:
                 nn.init.trunc_normal_(drawn, std=0.02)
 
@@ -110,13 +118,14 @@ class Backbone(nn.Module):
         """Encode all tokens, or those named by `keep` [B, M]; the others cost a stem at most."""
         place = self._positions(self.grid(clip), clip.device)  # [N, D]
         x = self.stem(clip, keep) + (place if keep is None else place[keep])  # [B, N or M, D]
-        if self.class_token is not None:
-            x = torch.cat([self._placed_class_token().expand(len(x), -1, -1), x], dim=1)
+        first = self._first_tokens()
+        if first:
+            x = torch.cat([*(token.expand(len(x), -1, -1) for token in first), x], dim=1)
         x = stream(x)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        tokens = x if self.class_token is None else x[:, 1:]
+        tokens = x[:, int(self.config.class_token) + self.config.registers :]
         pooled = x[:, 0] if self.config.pool == "class" else tokens.mean(dim=1)
         return Features(tokens, pooled)
 
@@ -130,12 +139,40 @@ class Backbone(nn.Module):
         return nn.Parameter(torch.zeros(1, t * h * w + extra, self.config.width))
 
     def _positions(self, grid: tuple[int, int, int], device: torch.device) -> Tensor:
+        """-> [N, D]"""
         if self.learned is None:
             return positions(grid, self.config.width, device)
-        if grid != self.config.learned_grid:
-            raise ConfigError(f"learned positions fit grid {self.config.learned_grid}, not {grid}")
-        return self.learned[0, int(self.config.class_token) :]
+        assert self.config.learned_grid is not None
+        learned = self.learned[0, int(self.config.class_token) :]
+        return regrid(learned, self.config.learned_grid, grid)
 
-    def _placed_class_token(self) -> Tensor:
-        assert self.class_token is not None
-        return self.class_token if self.learned is None else self.class_token + self.learned[:, :1]
+    def _first_tokens(self) -> list[Tensor]:
+        """The tokens that stand before those of the patches.  [1, 1, D], [1, R, D]"""
+        found = []
+        if self.class_token is not None:
+            place = 0.0 if self.learned is None else self.learned[:, :1]
+            found.append(self.class_token + place)
+        if self.registers is not None:
+            found.append(self.registers)
+        return found
+
+
+def regrid(learned: Tensor, grid: tuple[int, int, int], wanted: tuple[int, int, int]) -> Tensor:
+    """Positions that were learned on one grid, on another: bicubic in a frame, linear over time.
+
+    [t * h * w, D] -> [t' * h' * w', D].  As timm resamples them for other resolutions.
+    """
+    if grid == wanted:
+        return learned
+    place = learned.float().unflatten(0, grid).permute(0, 3, 1, 2)  # [t, D, h, w]
+    if grid[1:] != wanted[1:]:
+        place = nn.functional.interpolate(
+            place, size=wanted[1:], mode="bicubic", align_corners=False, antialias=True
+        )
+    if grid[0] != wanted[0]:
+        over_time = place.permute(2, 3, 1, 0).flatten(0, 1)  # [h' w', D, t]
+        over_time = nn.functional.interpolate(
+            over_time, size=wanted[0], mode="linear", align_corners=False
+        )
+        place = over_time.unflatten(0, wanted[1:]).permute(3, 2, 0, 1)
+    return place.permute(0, 2, 3, 1).flatten(0, 2).to(learned.dtype)

@@ -43,6 +43,7 @@ class Bundle:
     preprocess: dict[str, Any]  # settings of data.preprocess
     made: dict[str, Any]  # how it came to be: verb, data, versions, results
     path: Path
+    public: bool = False  # another library's encoder and nothing else
 
 
 def save_bundle(

@@ -27,6 +27,9 @@ MAE_BATCH = 256  # items of one view: as many tokens a step
 TRAIN_BATCH = 128
 SEMI_BATCH = 192  # a third of it with labels
 DROP_PATH = 0.1  # while tuning
+# public encoders are large and far along: the rates of MAE's pre-training and fine-tuning of ViT-B
+PUBLIC_PRETRAIN_RATE = 1.5e-4
+PUBLIC_TRAIN_RATE, PUBLIC_LAYER_DECAY = 5e-4, 0.75
 
 
 def masked_gan() -> RunConfig:
@@ -114,6 +117,15 @@ def tuning(objective: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The recipe that tunes by `objective`, or by the one that `overrides` name."""
     chosen = configuration.override(TUNING[objective](), overrides).objective
     return TUNING.get(chosen, supervised)()
+
+
+def from_public(config: RunConfig) -> RunConfig:
+    """The configuration, slower where it starts from a public encoder."""
+    if config.objective in TUNING:
+        optim = replace(config.optim, rate=PUBLIC_TRAIN_RATE, layer_decay=PUBLIC_LAYER_DECAY)
+    else:
+        optim = replace(config.optim, rate=PUBLIC_PRETRAIN_RATE)
+    return replace(config, optim=optim)
 
 
 def recipe(name: str | None) -> RunConfig:

@@ -19,7 +19,8 @@ from discern.errors import Interrupted
 from discern.evaluate.probe import knn_accuracy
 from discern.log import Run
 from discern.models.backbone import Backbone
-from discern.models.weights import load_bundle, save_bundle
+from discern.models.public import load_start
+from discern.models.weights import save_bundle
 from discern.objectives.objective import Objective
 from discern.predict import forward
 from discern.recipes import images
@@ -77,12 +78,14 @@ def pretrain(
     specs = [sources] if isinstance(sources, str) else list(sources)
     source = open_checked(specs)
     config = images.sized(replace(images.recipe(recipe), seed=seed), size)
-    start = None if base is None else load_bundle(base)
+    start = None if base is None else load_start(base)
     config = shaped_for(config, source)
     if start is not None:
         config = replace(config, backbone=start.model.config.backbone)
         preprocess = configuration.from_dict(type(config.data.preprocess), start.preprocess)
         config = replace(config, data=replace(config.data, preprocess=preprocess))
+        if start.public:
+            config = images.from_public(config)
     config = configuration.override(config, overrides)
     config = replace(config, loop=budgeted(config.loop, minutes, steps, images.PRETRAIN_MINUTES))
     within_bounds(config, pretraining=True)

@@ -17,7 +17,8 @@ from discern.data.items import Source, require_classes
 from discern.errors import DataError, Interrupted, UsageError
 from discern.evaluate.evaluate import accuracy, measure
 from discern.log import Run
-from discern.models.weights import Bundle, load_bundle, save_bundle
+from discern.models.public import load_start
+from discern.models.weights import Bundle, save_bundle
 from discern.recipes import images
 from discern.recipes.prepare import (
     Parts,
@@ -75,7 +76,7 @@ def train(
     others = [unlabelled] if isinstance(unlabelled, str) else list(unlabelled or ())
     data = open_checked(specs)
     require_classes(data)
-    start = None if base is None else load_bundle(base)
+    start = None if base is None else load_start(base)
     # an untrained encoder's answers teach nothing within minutes
     semi = bool(others) or (start is not None and _some_nameless(data, labels))
     config = configured(
@@ -130,6 +131,8 @@ def configured(
             backbone=start.model.config.backbone,
             data=replace(config.data, preprocess=preprocess),
         )
+        if start.public:
+            config = images.from_public(config)
     config = replace(config, backbone=replace(config.backbone, drop_path=images.DROP_PATH))
     if rate is not None:
         config = replace(config, optim=replace(config.optim, rate=rate))

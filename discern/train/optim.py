@@ -31,7 +31,7 @@ def build_optimizer(player: nn.Module, config: OptimConfig) -> torch.optim.AdamW
     for name, parameter in player.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith(
-                ("mask_token", "class_token", "learned")
+                ("mask_token", "class_token", "registers", "learned")
             )
             groups.setdefault((depth_of.get(parameter, 0), decays), []).append(parameter)
     return torch.optim.AdamW(

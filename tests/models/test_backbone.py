@@ -133,9 +133,6 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         _backbone(heads=5)
     with pytest.raises(ConfigError, match="learned_grid"):
         _backbone(positions="learned")
-    with pytest.raises(ConfigError, match=r"grid \(1, 4, 4\), not \(1, 2, 2\)"):
-        learned = _backbone(positions="learned", learned_grid=(1, 4, 4))
-        learned(torch.zeros(1, 3, 1, 8, 8))
 
 
 def test_sizes_are_those_of_timm() -> None:
