@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from plot import accuracy_against_labels
+
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
 NAMES = {
@@ -28,7 +30,26 @@ NAMES = {
     "motion_flow": "optical-flow histogram + RBF SVM",
     "motion": "all motion features + RBF SVM",
 }
+GRID = {
+    "all": "masked adversarial + views (default)",
+    "mae_view": "the same without adversary",
+    "view": "views alone",
+    "mae": "MAE",
+    "mae_adversary": "MAE + adversary",
+    "contrad": "GAN + contrast",
+    "gan": "pure GAN",
+    "scratch": "from scratch, for all minutes",
+    "hog_svm": "HOG + RBF SVM",
+    "hog_linear": "HOG + linear SVM",
+    "motion": "all motion features + RBF SVM",
+}
+COUNTS = ("10", "100", "500", "all")  # labels per class
 CLAIM = 3  # seeds that a claim needs
+SETS = {
+    "cifar10": "CIFAR-10",
+    "tiny_imagenet_vehicles": "Tiny-ImageNet vehicles",
+    "jhmdb": "J-HMDB",
+}
 DATA = {"cifar10": "CIFAR-10, 100 labels per class", "jhmdb": "J-HMDB, all labels"}
 
 
@@ -36,7 +57,10 @@ def main() -> int:
     paths = sorted((HERE / "results").glob("few_labels_*.json"))
     tables = [few_labels(path) for path in paths]
     page = "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`.\n\n"
-    page += "\n".join([*tables, joint(), tfrecord(), attention(), step()])
+    grids = [grid(path) for path in sorted((HERE / "results").glob("pretraining_*.json"))]
+    page += "\n".join(
+        [*tables, *(text for text, _ in grids), joint(), tfrecord(), attention(), step()]
+    )
     begin, end = "<!-- results -->", "<!-- /results -->"
     readme = README.read_text()
     # one seed is a trial, not a claim: it stands in RESULTS.md alone
@@ -46,8 +70,13 @@ def main() -> int:
     wanted = re.sub(
         f"{begin}.*?{end}", lambda _: f"{begin}\n{inside}{end}", readme, count=1, flags=re.DOTALL
     )
+    pictures = {path: text for _, drawn in grids for path, text in drawn.items()}
     if "--check" in sys.argv:
-        return int(readme != wanted or not RESULTS.exists() or RESULTS.read_text() != page)
+        stale = [p for p, text in pictures.items() if not p.exists() or p.read_text() != text]
+        written = RESULTS.exists() and RESULTS.read_text() == page
+        return int(readme != wanted or not written or bool(stale))
+    for path, text in pictures.items():
+        path.write_text(text)
     README.write_text(wanted)
     RESULTS.write_text(page)
     return 0
@@ -89,6 +118,51 @@ def gain(margins: dict[str, Any], seeds: int) -> str:
         f"Pre-training adds {100 * found['mean']:.1f} points to the same tuning from scratch "
         f"({100 * low:.1f} to {100 * high:.1f} over {found['seeds']} seeds, paired). "
     )
+
+
+def grid(path: Path) -> tuple[str, dict[Path, str]]:
+    """Every way to pre-train at every number of labels; the text, and its picture by path."""
+    found = json.loads(path.read_text())
+    minutes, data = found["minutes"], SETS[found["data"]]
+    budget = f"{minutes['pretrain']:g} minutes of pre-training, {minutes['tune']:g} of tuning"
+    counts = [count for count in COUNTS if count in found["summary"]]
+    rows = ["| Method | " + " | ".join(f"{c} per class" for c in counts) + " |"]
+    rows[0] = rows[0].replace("all per class", "all labels")
+    rows.append("|---" * (len(counts) + 1) + "|")
+    for method, name in GRID.items():
+        blocks = [found["summary"][count].get(method) for count in counts]
+        if any(blocks):
+            rows.append(f"| {name} | " + " | ".join(map(_mean, blocks)) + " |")
+    shares = []
+    for count, block in found["adversary"].items():
+        share = block["mae_view"]
+        low_high = share.get("interval")
+        bounds = (
+            f" ({_points(low_high[0])} to {_points(low_high[1])})" if low_high else ", one seed"
+        )
+        shares.append(f"{count}: {_points(share['mean'])}{bounds}")
+    note = f"`{found['command']}`. Mean over seeds, half of the 95 % interval (Student's t)."
+    if shares:
+        note += f" The adversary's own share in points, by labels per class: {'; '.join(shares)}."
+    if found["disturbed"]:
+        note += f" The machine was disturbed during {', '.join(found['disturbed'])}."
+    picture = path.with_suffix(".svg")
+    title = f"{data}: {budget}"
+    drawn = accuracy_against_labels(found["summary"], GRID, counts, title)
+    image = f"![Accuracy against labels](results/{picture.name})"
+    return "\n".join([f"### {title}", "", image, "", *rows, "", note, ""]), {picture: drawn}
+
+
+def _mean(block: dict[str, Any] | None) -> str:
+    if block is None:
+        return ""
+    low_high = block.get("interval")
+    half = f" ± {50 * (low_high[1] - low_high[0]):.1f}" if low_high else " (one seed)"
+    return f"{100 * block['mean']:.1f}{half}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
 
 
 def joint() -> str:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -45,3 +46,94 @@ def test_margins_say_by_how_much_a_bar_is_missed(monkeypatch: pytest.MonkeyPatch
     for path in (ROOT / "benchmarks" / "results").glob("few_labels_*.json"):
         result = json.loads(path.read_text())
         assert result["margins"] == margins(result["cells"], BARS[result["data"]]), path
+
+
+GRID = {
+    "all/pretrain/0": {"steps": 100},
+    "all/pretrain/1": {"steps": 60},  # something else had the machine
+    "all/pretrain/2": {"steps": 98},
+    "all/10/0": {"accuracy": 0.40, "steps": 9},
+    "all/10/1": {"accuracy": 0.44, "steps": 9},
+    "all/all/0": {"accuracy": 0.80, "steps": 9},
+    "mae_view/10/0": {"accuracy": 0.39, "steps": 9},
+    "mae_view/10/1": {"accuracy": 0.41, "steps": 9},
+    "scratch/10/0": {"accuracy": 0.20, "steps": 9},
+    "scratch/all/0": {"accuracy": 0.70, "steps": 9},
+    "handcrafted/10/1": {"methods": {"hog_svm": {"accuracy": 0.30}}},
+}
+
+
+def test_the_grid_pairs_by_seed_and_names_what_was_disturbed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import page
+    import pretraining
+
+    table = tmp_path / "pretraining_cifar10_15+5.json"
+    done = {"cells": GRID, "command": "C", "data": "cifar10"}
+    pretraining.save(table, done | {"minutes": {"pretrain": 15.0, "tune": 5.0}})
+    found = json.loads(table.read_text())
+    assert found["summary"]["10"]["all"]["mean"] == pytest.approx(0.42)
+    assert found["margins"]["10"]["scratch"] == {"mean": pytest.approx(0.2), "seeds": 1}
+    assert found["margins"]["10"]["hog_svm"]["mean"] == pytest.approx(0.14)
+    assert found["margins"]["all"]["scratch"]["mean"] == pytest.approx(0.1)
+    share = found["adversary"]["10"]["mae_view"]  # 1 and 3 points
+    assert share["mean"] == pytest.approx(0.02) and share["seeds"] == 2
+    assert share["interval"] == pytest.approx([0.02 - 0.12706, 0.02 + 0.12706], abs=1e-4)
+    assert "all" not in found["adversary"]
+    assert found["disturbed"] == ["all/pretrain/1"]
+
+    text, pictures = page.grid(table)
+    assert "| from scratch, for all minutes | 20.0 (one seed) | 70.0 (one seed) |" in text
+    assert "10: +2.0 (-10.7 to +14.7)" in text and "all/pretrain/1" in text
+    (picture,) = pictures.values()
+    drawn = ElementTree.fromstring(picture)
+    lines = [one for one in drawn.iter() if one.tag.endswith("polyline")]
+    assert len(lines) == 4  # one per method
+    ends = [one for one in drawn.iter() if one.text == "from scratch, for all minutes"]
+    assert len(ends) == 1
+
+
+def test_the_grid_runs_a_pretraining_once_for_all_numbers_of_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from pretraining import METHODS, cells, minutes_of
+
+    order = list(cells(["scratch", "mae", "handcrafted"], ["10", "all"], [0, 1]))
+    assert [cell.name for cell in order[:7]] == [
+        *("scratch/10/0", "scratch/all/0", "mae/pretrain/0", "mae/10/0", "mae/all/0"),
+        *("handcrafted/10/0", "handcrafted/all/0"),
+    ]
+    assert len(order) == 14
+    # from scratch has all the minutes
+    spent = {cell.name: minutes_of(cell, 15, 5) for cell in order}
+    assert spent["scratch/10/0"] == 20 == spent["mae/pretrain/0"] + spent["mae/10/0"]
+    for words in METHODS.values():
+        assert words is None or all(isinstance(word, str) for word in words)
+
+
+@pytest.mark.parametrize("method", ["mae_view", "mae_adversary", "gan", "contrad", "view", "mae"])
+def test_the_methods_of_the_grid_are_settings_of_ours(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from discern import config as configuration
+    from discern.recipes import images
+
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from pretraining import METHODS
+
+    words = METHODS[method] or []
+    name = words[words.index("--recipe") + 1] if "--recipe" in words else None
+    settings = [word for before, word in zip(words, words[1:], strict=False) if before == "--set"]
+    found = configuration.override(images.recipe(name), settings)
+    weights = found.masked_gan
+    assert (found.objective == "gan") == (method in ("gan", "contrad"))
+    if method == "mae_view":
+        assert weights.view > 0 and weights.reconstruction > 0
+        assert weights.patch_adversary == weights.global_adversary == weights.code == 0
+    if method == "mae_adversary":
+        assert weights.view == 0 and weights.patch_adversary > 0 and weights.global_adversary > 0
+    if method == "gan":
+        assert found.gan.view == 0

@@ -1,0 +1,231 @@
+"""The proof of the pre-training: each way to pre-train, at each number of labels, in equal minutes.
+
+    python benchmarks/pretraining.py cifar10 --pretrain 15 --tune 5
+    python benchmarks/pretraining.py cifar10 --methods all scratch view --labels 100 --seeds 0 1 2
+    python benchmarks/pretraining.py jhmdb --dry-run
+
+A pre-training serves every number of labels; from scratch is tuned for the sum of the minutes.
+Every cell is one command of `discern` in a child process, one at a time; a cell that is in the JSON
+is not run again, so that the grid can be filled over days, on one machine.  The test split is read
+once per cell, at its end; nothing is chosen by it.  `--device cuda` fills the same grid on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import few_labels
+from few_labels import HERE, commit, discern, hardware, interval, unpacked, versions
+
+# data set -> settings of every run on it
+SETS: dict[str, list[str]] = {
+    "cifar10": [],
+    "tiny_imagenet_vehicles": [],
+    "jhmdb": ["data.group_by={film}"],
+}
+_NO_ADVERSARY = ("patch_adversary=0", "global_adversary=0", "code=0", "time_fakes=0")
+_ADVERSARY = ("patch_adversary=0.2", "global_adversary=0.2")
+# method -> what `discern pretrain` is told; None: there is no pre-training
+METHODS: dict[str, list[str] | None] = {
+    "scratch": None,
+    "mae": ["--recipe", "mae"],
+    "view": ["--recipe", "view"],
+    "mae_view": [w for one in _NO_ADVERSARY for w in ("--set", f"masked_gan.{one}")],
+    "mae_adversary": [
+        *("--recipe", "mae"),
+        *(w for one in _ADVERSARY for w in ("--set", f"masked_gan.{one}")),
+    ],
+    "all": [],
+    "gan": ["--recipe", "gan", "--set", "gan.view=0"],
+    "contrad": ["--recipe", "gan"],
+}
+OURS = "all"  # the default recipe
+LABELS = ("10", "100", "500", "all")  # per class
+DISTURBED = (
+    0.75  # a cell with a smaller share of its siblings' steps did not have the machine alone
+)
+
+
+class Cell(NamedTuple):
+    """One number of the table, or the pre-training behind a row of it."""
+
+    method: str
+    labels: str | None  # None: the pre-training
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}/{self.labels or 'pretrain'}/{self.seed}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", choices=SETS)
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, "handcrafted"])
+    parser.add_argument("--labels", nargs="+", default=list(LABELS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--pretrain", type=float, default=15.0, metavar="MINUTES")
+    parser.add_argument("--tune", type=float, default=5.0, metavar="MINUTES")
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--out", type=Path, default=Path("bench-out"))
+    parser.add_argument("--dry-run", action="store_true", help="say what is left, and its minutes")
+    args = parser.parse_args()
+    for method in args.methods:
+        if method not in (*METHODS, "handcrafted"):
+            parser.error(f"--methods {method}: there are {', '.join(METHODS)}, handcrafted")
+    name = f"pretraining_{args.data}_{args.pretrain:g}+{args.tune:g}.json"
+    table = HERE / "results" / name
+    done = json.loads(table.read_text()) if table.exists() else {"cells": {}}
+    left = [
+        one for one in cells(args.methods, args.labels, args.seeds) if one.name not in done["cells"]
+    ]
+    if args.dry_run:
+        for cell in left:
+            print(f"{minutes_of(cell, args.pretrain, args.tune):6.1f}  {cell.name}")
+        whole = sum(minutes_of(cell, args.pretrain, args.tune) for cell in left)
+        print(f"{len(left)} cells, {whole:.0f} minutes")
+        return
+    command = " ".join(["python", "benchmarks/pretraining.py", *sys.argv[1:]])
+    done |= {"command": command.replace(str(args.out), "OUT"), "data": args.data}
+    done |= {"minutes": {"pretrain": args.pretrain, "tune": args.tune}, "hardware": hardware()}
+    few_labels.SETS[args.data] = {"labels": None, "settings": settings(args)}
+    folder = unpacked(args.data, args.out)
+    for cell in left:
+        load, started = os.getloadavg()[0], time.time()
+        found = run(cell, args, folder)
+        found |= {"wall_minutes": (time.time() - started) / 60, "load_before": load}
+        done["cells"][cell.name] = found | {"commit": commit(), "versions": versions()}
+        save(table, done)
+        print(cell.name, found.get("accuracy"), flush=True)
+    save(table, done)
+    print(json.dumps(done["adversary"], indent=1))
+
+
+def settings(args: argparse.Namespace) -> list[str]:
+    """What every run of the data set is told."""
+    return SETS[args.data] + ([] if args.device is None else [f"device={args.device}"])
+
+
+def cells(methods: list[str], labels: list[str], seeds: list[int]) -> Iterator[Cell]:
+    """In the order in which they are run: seed by seed, so that a part is a table already."""
+    for seed in seeds:
+        for method in methods:
+            if METHODS.get(method) is not None:
+                yield Cell(method, None, seed)
+            for count in labels:
+                yield Cell(method, count, seed)
+
+
+def minutes_of(cell: Cell, pretraining: float, tuning: float) -> float:
+    """What the cell takes, without reading data."""
+    if cell.labels is None:
+        return pretraining
+    if cell.method == "handcrafted":
+        return 1.0
+    return tuning if METHODS[cell.method] is not None else pretraining + tuning
+
+
+def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The cell's number; run folders of earlier starts are gone on with."""
+    home = args.out / f"{args.data}_{args.pretrain:g}+{args.tune:g}_grid" / str(cell.seed)
+    work = home / cell.method
+    if cell.labels is None:
+        words = METHODS[cell.method] or []
+        found = discern(
+            "pretrain", folder, args, work / "pretrain", cell.seed, args.pretrain, *words
+        )
+        return {name: found.get(name) for name in ("knn", "steps", "train_seconds", "command")}
+    count = [] if cell.labels == "all" else ["--labels", cell.labels]
+    if cell.method == "handcrafted":
+        return handcrafted(folder, work / cell.labels, count, args, cell.seed)
+    start = [] if METHODS[cell.method] is None else ["--from", str(work / "pretrain")]
+    minutes = minutes_of(cell, args.pretrain, args.tune)
+    words = [*start, *count]
+    found = discern("train", folder, args, work / cell.labels, cell.seed, minutes, *words)
+    shutil.rmtree(work / cell.labels / "checkpoints", ignore_errors=True)
+    names = ("accuracy", "accuracy_interval", "validation_accuracy", "steps", "train_seconds")
+    return {name: found.get(name) for name in (*names, "samples", "labels_used", "ece", "command")}
+
+
+def handcrafted(
+    folder: Path, work: Path, count: list[str], args: argparse.Namespace, seed: int
+) -> dict[str, Any]:
+    """Every hand-crafted method on the items that a training of one step was given."""
+    from discern.recipes.compare import handcrafted as fit
+
+    discern("train", folder, args, work, seed, 1.0, *count, "--steps", "1")
+    names = ("accuracy", "accuracy_interval", "microseconds_per_item", "labels_used")
+    found = {name: {n: block[n] for n in names} for _, name, block in fit([str(folder)], work)}
+    return {"methods": found}
+
+
+def save(table: Path, done: dict[str, Any]) -> None:
+    """The cells so far and what they say together; written at once or not at all."""
+    done["summary"] = summary(done["cells"])
+    done["margins"] = margins(done["cells"], OURS)
+    done["adversary"] = margins(done["cells"], OURS, only="mae_view")
+    done["disturbed"] = disturbed(done["cells"])
+    table.parent.mkdir(exist_ok=True)
+    draft = table.with_suffix(".tmp")
+    draft.write_text(json.dumps(done, indent=1) + "\n")
+    draft.replace(table)
+
+
+def accuracies(cells: dict[str, Any]) -> dict[str, dict[str, dict[int, float]]]:
+    """labels -> method -> seed -> accuracy"""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for name, cell in cells.items():
+        method, labels, seed = name.split("/")
+        numbers = {method: cell.get("accuracy")}
+        numbers |= {other: block["accuracy"] for other, block in cell.get("methods", {}).items()}
+        for other, accuracy in numbers.items():
+            if accuracy is not None:
+                found.setdefault(labels, {}).setdefault(other, {})[int(seed)] = accuracy
+    return found
+
+
+def summary(cells: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """labels -> method -> mean over seeds, with its interval."""
+    return {
+        labels: {method: interval(list(seeds.values())) for method, seeds in methods.items()}
+        for labels, methods in accuracies(cells).items()
+    }
+
+
+def margins(cells: dict[str, Any], ours: str, only: str | None = None) -> dict[str, dict[str, Any]]:
+    """labels -> method -> how far `ours` is above it, paired by seed."""
+    found: dict[str, dict[str, Any]] = {}
+    for labels, methods in accuracies(cells).items():
+        mine = methods.get(ours, {})
+        for other, theirs in methods.items():
+            both = [mine[seed] - theirs[seed] for seed in sorted(set(mine) & set(theirs))]
+            if other != ours and both and only in (None, other):
+                found.setdefault(labels, {})[other] = interval(both)
+    return found
+
+
+def disturbed(cells: dict[str, Any]) -> list[str]:
+    """Cells with far fewer steps than the same cell of other seeds, or other cells like it."""
+    kinds: dict[tuple[str, str], dict[str, int]] = {}
+    for name, cell in cells.items():
+        method, labels, _ = name.split("/")
+        if cell.get("steps"):
+            kinds.setdefault((method, labels), {})[name] = cell["steps"]
+    found = []
+    for steps in kinds.values():
+        usual = statistics.median(steps.values())
+        found += [name for name, count in steps.items() if count < DISTURBED * usual]
+    return sorted(found)
+
+
+if __name__ == "__main__":
+    main()
