@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from discern.clip import Kind
@@ -11,7 +12,7 @@ from discern.models.discriminator import DiscriminatorConfig
 from discern.models.model import Model, ModelConfig
 from discern.predict import evidence
 from discern.recipes.certainty import learn_certainty
-from discern.security.guard import GuardConfig
+from discern.security.guard import Evidence, GuardConfig
 from tests.tiny import backbone_config, random_sets
 
 
@@ -70,10 +71,18 @@ def test_without_a_discriminator_its_score_is_left_out() -> None:
     assert not learn_certainty(model(), known, fresh, unasked, seed=0).asks_head
 
 
-def test_a_large_training_set_is_not_looked_at_whole() -> None:
+def test_a_large_training_set_is_not_looked_at_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def counting(model: Model, items: ClipSet, *, head: bool) -> Evidence:
+        looked.append(len(items))
+        return evidence(model, items, head=head)
+
+    monkeypatch.setattr("discern.recipes.certainty.evidence", counting)
     known, fresh = halves(random_sets(images=200))
     config = GuardConfig(false_alarms=0.05, bank=24)
     sure = learn_certainty(model(), known, fresh, config, seed=0)
+    assert looked == [100, 24]  # all of the fresh ones, some of the known ones
     assert sure.guards[Kind.IMAGE].bank.shape == (24, 32)
 
 
