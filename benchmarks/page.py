@@ -58,9 +58,8 @@ def main() -> int:
     tables = [few_labels(path) for path in paths]
     page = "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`.\n\n"
     grids = [grid(path) for path in sorted((HERE / "results").glob("pretraining_*.json"))]
-    page += "\n".join(
-        [*tables, *(text for text, _ in grids), joint(), tfrecord(), attention(), step()]
-    )
+    measured = [joint(), *guard(), tfrecord(), attention(), step()]
+    page += "\n".join([*tables, *(text for text, _ in grids), *measured])
     begin, end = "<!-- results -->", "<!-- /results -->"
     readme = README.read_text()
     # one seed is a trial, not a claim: it stands in RESULTS.md alone
@@ -179,6 +178,26 @@ def joint() -> str:
             rows.append(f"| {NAMES[name]} | {100 * images:.1f} | {100 * clips:.1f} |")
         parts.append("\n".join([title, "", *rows, "", f"`{found['command']}`", ""]))
     return "\n".join(parts)
+
+
+def guard() -> list[str]:
+    """Known against unknown items; nothing until the benchmark has been run."""
+    found = _read("guard.json")
+    if found is None:
+        return []
+    rows = ["| Unknown items | The guard, AUROC | k-NN | Maximum softmax |", "|---|---|---|---|"]
+    for name, one in found["sets"].items():
+        areas = (f"{100 * one[of]['auroc']:.1f}" for of in ("guard", "knn", "max_softmax"))
+        rows.append(f"| {name} | {' | '.join(areas)} |")
+    known = found["guard"]
+    low, high = (100 * bound for bound in known["flagged_interval"])
+    note = (
+        f"Stated false alarms {100 * known['false_alarms']:g} %; of the test items "
+        f"{100 * known['flagged']:.2f} % were called unknown ({low:.2f} to {high:.2f}). "
+        f"Calibration error {100 * found['ece_uncalibrated']:.1f} % before the temperature, "
+        f"{100 * found['ece']:.1f} % after. `{found['command']}`"
+    )
+    return ["\n".join(["### Unknown items, a CIFAR-10 model, one seed", "", *rows, "", note, ""])]
 
 
 def tfrecord() -> str:

@@ -53,12 +53,13 @@ from discern.models.model import Model
 from discern.models.public import load_start
 from discern.models.weights import Bundle
 from discern.objectives.objective import Objective
-from discern.predict import forward, softmax
+from discern.predict import forward
 from discern.recipes import images
 from discern.recipes.prepare import shaped, shaped_for
 from discern.recipes.progress import progress_bar
 from discern.recipes.train import configured
 from discern.scale.precision import autocast, choose_precision
+from discern.security.certainty import softmax
 from discern.train.bounds import within_bounds
 from discern.train.loop import Evaluate, LoopConfig, Outcome, fit
 from discern.train.run import (

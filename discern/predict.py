@@ -1,4 +1,7 @@
-"""The main data flow: bytes -> clip -> tokens -> features -> logits -> names and probabilities."""
+"""The main data flow: bytes -> clip -> tokens -> features -> logits -> names and probabilities.
+
+Where the bundle has a guard, what is unlike all that it knows is called unknown.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from discern.data.limits import Limits
 from discern.data.loader import as_batch, evaluation_batches
 from discern.data.preprocess import PreprocessConfig, even_frames, prepare
 from discern.errors import BadItem, UsageError
+from discern.models.model import Model
 from discern.models.weights import Bundle, load_bundle
+from discern.security.certainty import softmax
+from discern.security.guard import Evidence
 
 CPU = torch.device("cpu")
 BATCH = 256  # images at a time
@@ -49,23 +55,42 @@ def forward(
 
 
 def probabilities(model: nn.Module, items: ClipSet) -> np.ndarray:
-    """Class probabilities of all items of a set.  -> [N, K], rows sum to 1"""
-    size = BATCH if items.kind is Kind.IMAGE else max(1, BATCH // items.preprocess.frames)
+    """Uncalibrated class probabilities of all items of a set.  -> [N, K], rows sum to 1"""
     device = next(model.parameters()).device
-    return softmax(forward(model, evaluation_batches(items, size), device))
+    return softmax(forward(model, _batches(items), device))
+
+
+@torch.inference_mode()
+def look(
+    model: Model, batches: Iterable[Batch], *, head: bool, device: torch.device = CPU
+) -> Evidence:
+    """Features, logits and, with `head`, the discriminator's verdict on all items."""
+    assert model.classifier is not None
+    found = []
+    for batch in batches:
+        clip = to_float(batch.clip.to(device))
+        features = model.backbone(clip).pooled
+        verdict = torch.zeros(0)
+        if head and model.discriminator is not None:
+            own = features if model.encoder is None else model.encoder(clip).pooled
+            verdict = model.discriminator.judge_whole(own, detach=True).cpu()
+        logits = model.classifier.head(features).float().cpu()
+        found.append((features.float().cpu(), logits, verdict))
+    features, logits, verdict = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Evidence(features, logits, verdict if len(verdict) else None)
+
+
+def evidence(model: Model, items: ClipSet, *, head: bool) -> Evidence:
+    """Features, logits and, with `head`, the discriminator's verdict on all items of a set."""
+    device = next(model.parameters()).device
+    return look(model, _batches(items), head=head, device=device)
 
 
 def classify(bundle: Bundle, clips: Sequence[Clip]) -> np.ndarray:
     """Class probabilities of decoded images and clips.  -> [N, K]"""
-    preprocess = preprocessing(bundle)
-    found = []
-    for clip in clips:
-        frames = prepare(clip, preprocess)
-        if clip.kind is Kind.CLIP:
-            frames = frames[even_frames(len(frames), preprocess.frames)]
-        batch = as_batch(frames[None], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
-        found.append(softmax(forward(bundle.model, [batch]))[0])
-    return np.stack(found)
+    batches = [_batch(clip, preprocessing(bundle)) for clip in clips]
+    logits = [forward(bundle.model, [batch]) for batch in batches]  # sizes may differ
+    return bundle.certainty.probabilities(np.concatenate(logits))
 
 
 def predict_files(
@@ -74,7 +99,10 @@ def predict_files(
     top: int = 1,
     limits: Limits | None = None,
 ) -> list[dict[str, Any]]:
-    """Name what is in files: one entry each, with `top` classes, or `error` if it is unreadable."""
+    """Name what is in files: one entry each, with `top` classes, or `error` if it is unreadable.
+
+    Where the model has a guard, also whether the item is `unknown`: unlike all that it knows.
+    """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     require_classifier(bundle)
     return [_predict_file(bundle, Path(file), top, limits or Limits()) for file in files]
@@ -95,10 +123,17 @@ def read_file(path: Path, preprocess: PreprocessConfig, limits: Limits) -> Clip:
     return decode(data, limits, frames=preprocess.stored_frames, side=preprocess.decode_side)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """[N, K] -> [N, K]"""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+def _batches(items: ClipSet) -> Iterable[Batch]:
+    size = BATCH if items.kind is Kind.IMAGE else max(1, BATCH // items.preprocess.frames)
+    return evaluation_batches(items, size)
+
+
+def _batch(clip: Clip, preprocess: PreprocessConfig) -> Batch:
+    """A batch of one."""
+    frames = prepare(clip, preprocess)
+    if clip.kind is Kind.CLIP:
+        frames = frames[even_frames(len(frames), preprocess.frames)]
+    return as_batch(frames[None], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
 
 
 def _predict_file(bundle: Bundle, path: Path, top: int, limits: Limits) -> dict[str, Any]:
@@ -106,7 +141,9 @@ def _predict_file(bundle: Bundle, path: Path, top: int, limits: Limits) -> dict[
         clip = read_file(path, preprocessing(bundle), limits)
     except BadItem as error:
         return {"file": str(path), "error": str(error)}
-    row = classify(bundle, [clip])[0]
+    sure = bundle.certainty
+    found = look(bundle.model, [_batch(clip, preprocessing(bundle))], head=sure.asks_head)
+    row = sure.probabilities(found.logits.numpy())[0]
     best = np.argsort(-row)[:top]
     return {
         "file": str(path),
@@ -114,5 +151,6 @@ def _predict_file(bundle: Bundle, path: Path, top: int, limits: Limits) -> dict[
         "label": bundle.labels[best[0]],
         "probability": float(row[best[0]]),
         "top": [{"label": bundle.labels[i], "probability": float(row[i])} for i in best],
+        **sure.judge(clip.kind, found),
         "notes": list(clip.notes),
     }

@@ -29,7 +29,7 @@ OPTIONS = {
         *("--from", "--target-accuracy", "--patience", "--labels", "--unlabeled"),
         *("--batch", "--rate", "--allow-change"),
     },
-    "evaluate": {"--out", "--strict"},
+    "evaluate": {"--out", "--unknown", "--strict"},
     "compare": {"--out", "--labels", "--minutes", "--from", "--seed"},
     "predict": {"--top"},
     "generate": {"--out", "--count", "--label", "--seed"},

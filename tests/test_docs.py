@@ -58,7 +58,7 @@ def run(code: str, folder: Path) -> None:
 
 
 def make_data(folder: Path) -> None:
-    """Two classes of small images, two clips each, one more photo and one more clip."""
+    """Two classes of small images and clips, one more photo and clip, and images of no class."""
     random = np.random.default_rng(0)
     for label, low in (("cat", 0), ("dog", 128)):
         home = folder / "photos" / label
@@ -73,6 +73,11 @@ def make_data(folder: Path) -> None:
         pixels = random.integers(0, 255, (24, 24, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "more-photos" / f"{index}.png")
     Image.fromarray(random.integers(0, 255, (40, 32, 3), dtype=np.uint8)).save(folder / "photo.jpg")
+    for home in (folder / "strange", folder / "more-photos"):  # no class; no label
+        home.mkdir()
+        for index in range(8):
+            pixels = random.integers(0, 255, (24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(home / f"{index}.png")
     write_clip(folder / "clip.mp4", random.integers(0, 255, (8, 32, 32, 3)))
 
 

@@ -39,6 +39,7 @@ COMMON = (
 
 RUN = {"config.json", "log.jsonl", "events", "checkpoints", "model", "results.json", "report.html"}
 BUNDLE = {"model.safetensors", "config.json", "labels.json", "preprocess.json", "manifest.json"}
+GUARDED = BUNDLE | {"guard.safetensors"}
 MEASURES = {
     *("accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "ece"),
     *("per_class", "confusion", "seconds", "samples", "guard", "stopped_by", "target"),
@@ -92,7 +93,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     words = ("pretrain", data, "--out", made.pretrained, "--steps", 6, *settings)
     made.answers["pretrain"] = child(*words, "--json")
     words = ("train", data, "--from", made.pretrained, "--out", made.tuned, "--steps", 8)
-    made.answers["train"] = child(*words, *flags(*COMMON), "--json")
+    # few items: a rate that they can tell
+    made.answers["train"] = child(*words, *flags(*COMMON, "guard.false_alarms=0.2"), "--json")
     for code, _, said in made.answers.values():
         assert code == 0, said
     return made
@@ -121,7 +123,7 @@ def test_pretrain_leaves_a_run(scene: Scene) -> None:
 def test_train_leaves_a_model_and_its_measures(scene: Scene) -> None:
     run = scene.tuned
     assert {path.name for path in run.iterdir()} >= {*RUN, "predictions.jsonl", "splits.json"}
-    assert {path.name for path in (run / "model").iterdir()} == BUNDLE
+    assert {path.name for path in (run / "model").iterdir()} == GUARDED
     found = results(run)
     assert found.keys() >= {*MEASURES, "images", "clips"}
     assert found["samples"] == 36 == found["images"]["samples"] + found["clips"]["samples"]
@@ -132,6 +134,11 @@ def test_train_leaves_a_model_and_its_measures(scene: Scene) -> None:
     assert np.sum(found["confusion"]) == 36
     for block in (found["images"], found["clips"]):
         assert block["microseconds_per_item"] > 0
+        assert block["guard"]["scores"] == ["knn", "energy", "head"]
+        assert block["guard"]["microseconds_per_item"] > block["microseconds_per_item"]
+        assert block["guard"]["samples"] == block["samples"]
+    assert found["guard"]["samples"] == 36 and found["guard"]["false_alarms"] == 0.2
+    assert found["temperature"] > 0 and found["ece_uncalibrated"] >= 0
     assert json.loads((run / "model" / "labels.json").read_text()) == sorted(IMAGES | CLIPS)
     said = json.loads(scene.answers["train"][1])
     assert found.items() <= said.items() and said["report"].endswith("report.html")
@@ -150,11 +157,11 @@ def test_the_test_split_is_what_is_measured(scene: Scene) -> None:
 def test_the_bundle_is_what_its_manifest_says(scene: Scene, tmp_path: Path) -> None:
     model = scene.tuned / "model"
     files = json.loads((model / "manifest.json").read_text())["files"]
-    assert files.keys() == BUNDLE - {"manifest.json"}
+    assert files.keys() == GUARDED - {"manifest.json"}
     for name, entry in files.items():
         data = (model / name).read_bytes()
         assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    for name in BUNDLE:
+    for name in GUARDED:
         copy = tmp_path / name / "model"
         shutil.copytree(model, copy)
         data = bytearray((copy / name).read_bytes())
@@ -219,6 +226,74 @@ def test_evaluate(scene: Scene, tmp_path: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
+def test_evaluate_on_unknown_items(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = tmp_path / "strange"
+    write_pictures(strange, count=30)
+    words = ["evaluate", str(scene.tuned), str(scene.data), "--unknown", str(strange)]
+    assert main([*words, "--out", str(tmp_path / "e")]) == 0
+    guard, trained = results(tmp_path / "e")["guard"], results(scene.tuned)["guard"]
+    assert guard["flagged"] == trained["flagged"] and guard["quantiles"] == trained["quantiles"]
+    unknown = guard["unknown"]
+    assert unknown["samples"] == 30
+    for block in (unknown, unknown["knn"], unknown["max_softmax"]):
+        assert 0 <= block["auroc"] <= 1 and 0 <= block["detected"] <= 1
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert "Maximum softmax" in page and "stated false alarms" in page
+    capsys.readouterr()
+    # items of its own classes are not unknown
+    known = ["evaluate", str(scene.tuned), str(scene.data), "--unknown", str(scene.data)]
+    assert main([*known, "--out", str(tmp_path / "f")]) == 4
+    assert "leave these out" in capsys.readouterr().err
+
+
+def test_a_model_without_a_guard(
+    scene: Scene,
+    tmp_path: Path,
+    make_run: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = make_run("--set", "guard.false_alarms=0")
+    assert {path.name for path in (run / "model").iterdir()} == BUNDLE
+    assert results(run)["guard"] is None
+    capsys.readouterr()
+    image = scene.one("test/*/*.png")
+    assert main(["predict", str(run), str(image), "--json"]) == 0
+    assert "unknown" not in json.loads(capsys.readouterr().out)[0]
+    words = ["evaluate", str(run), str(scene.data), "--unknown", str(image.parent)]
+    assert main([*words, "--out", str(tmp_path / "e")]) == 2
+    assert "has no guard (guard.false_alarms=0 asks for none)" in capsys.readouterr().err
+
+
+def test_without_validation_items(scene: Scene, make_run: Callable[..., Path]) -> None:
+    run = make_run("--set", "data.val=0", "--set", "guard.false_alarms=0.1")
+    found = results(run)
+    assert found["validation_labels"] == 0 and found["temperature"] is None
+    assert found["ece"] == found["ece_uncalibrated"]
+    assert found["images"]["guard"]["calibrated_on"] == "training folds"
+
+
+def test_validation_items_that_cannot_be_read_are_left_out(scene: Scene, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(scene.data, data)
+    (data / "val").mkdir()
+    for number, folder in enumerate(sorted((data / "train").glob("digit-*"))):
+        first = sorted(folder.glob("*.png"))[0]
+        home = data / "val" / folder.name
+        home.mkdir()
+        first.rename(home / first.name)
+        if number == 0:
+            (home / first.name).write_bytes(first.name.encode())  # no picture
+    words = ["train", str(data), "--from", str(scene.pretrained), "--steps", "1"]
+    words += ["--out", str(tmp_path / "run"), *flags(*COMMON, "guard.false_alarms=0.1")]
+    assert main([*words, "--set", "data.allowed_bad=0.2"]) == 0
+    found = results(tmp_path / "run")
+    assert found["bad_files"] == 1 and found["temperature"] > 0
+    assert found["images"]["guard"]["calibrated_on"] == "validation"
+    assert found["images"]["guard"]["items"] == 9
+
+
 def test_a_model_is_not_measured_on_what_it_was_trained_on(tmp_path: Path) -> None:
     source = write_pictures(tmp_path / "pictures", count=30)  # without parts of its own
     words = ["train", str(source), "--out", str(tmp_path / "run"), "--steps", "1"]
@@ -244,11 +319,16 @@ def test_one_model_names_images_and_clips(
         chances = [one["probability"] for one in entry["top"]]
         assert len(chances) == 3 and chances == sorted(chances, reverse=True)
         assert entry["label"] == entry["top"][0]["label"] in IMAGES | CLIPS
+        assert entry["unknown"] is (entry["guard_score"] > entry["threshold"])
     broken = tmp_path / "broken.png"
     broken.write_bytes(image.read_bytes()[:60])
     assert main(["predict", str(scene.tuned / "model"), str(broken), str(image)]) == 4
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{broken}  ") and "%" not in lines[0] and "%" in lines[1]
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    assert main(["predict", str(scene.tuned), str(tmp_path / "noise.png")]) == 0
+    assert "  unknown  (nearest: " in capsys.readouterr().out
     assert main(["predict", str(scene.pretrained), str(image)]) == 2
     assert "--from" in capsys.readouterr().err
 

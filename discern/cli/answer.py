@@ -21,6 +21,7 @@ _SHOWN = (
     "balanced_accuracy",
     "macro_f1",
     "ece",
+    "temperature",
     "classes",
     "samples",
     "steps",
@@ -62,6 +63,8 @@ def finish_predictions(found: Sequence[Mapping[str, Any]], as_json: bool) -> int
         for entry in found:
             chosen = entry.get("top", [])
             text = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in chosen)
+            if entry.get("unknown"):
+                text = f"unknown  (nearest: {text})"
             rows.append((str(entry["file"]), entry.get("error") or text))
         print("\n".join(columns(rows)))
     return EXIT_DATA if broken else EXIT_DONE

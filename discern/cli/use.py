@@ -15,19 +15,29 @@ def evaluate(
     model: Model,
     source: Sources,
     out: Out,
+    unknown: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--unknown",
+            metavar="SOURCE",
+            help="Items of no class it knows: how many the guard finds; may be repeated.",
+        ),
+    ] = None,
     strict: Strict = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
     """Measure a model on labelled data; write a report.
 
-    Accuracy with intervals, calibration, confusion, per class, and the wrong predictions.
+    Accuracy with intervals, calibration, confusion, per class, the guard, and the wrong
+    predictions.
     """
     folder, specs = words.model(model), words.sources(source)
+    strange = words.sources(unknown or [])
     from discern.evaluate.evaluate import evaluate as work
 
     with answer.one_answer(as_json):
-        result = work(folder, specs, out, strict=strict)
+        result = work(folder, specs, out, unknown=strange, strict=strict)
     then = ("discern", "compare", *specs, "--from", folder, "--out", f"{out}-compared")
     return answer.finish(result, as_json, answer.command(*then))
 

@@ -22,13 +22,26 @@ from discern.data.items import Source
 from discern.data.limits import Limits
 from discern.data.sources import open_source
 from discern.data.splits import make_splits, read_splits
-from discern.errors import DataError
-from discern.evaluate.metrics import metrics
+from discern.errors import DataError, UsageError
+from discern.evaluate.calibration import reliability
+from discern.evaluate.metrics import calibration_error, metrics
+from discern.evaluate.unknown import (
+    Scored,
+    guard_block,
+    guard_seconds,
+    joined,
+    score,
+    unknown_block,
+    unknown_scores,
+)
 from discern.files import write_bytes
 from discern.log import Run
 from discern.models.model import Model
-from discern.predict import load, preprocessing, probabilities, require_classifier
+from discern.models.weights import Bundle
+from discern.predict import evidence, load, preprocessing, probabilities, require_classifier
 from discern.report.page import write_report
+from discern.security.certainty import Certainty, softmax
+from discern.security.guard import Evidence
 
 BLOCK = {Kind.IMAGE: "images", Kind.CLIP: "clips"}
 MEMORY = 4 * 2**30  # bytes of decoded items
@@ -37,12 +50,18 @@ SHOWN_WRONG = 40  # thumbnails of the surest wrong predictions
 
 
 def evaluate(
-    model: Path | str, source: str | Sequence[str], out: Path | str, *, strict: bool = False
+    model: Path | str,
+    source: str | Sequence[str],
+    out: Path | str,
+    *,
+    unknown: str | Sequence[str] = (),
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Measure a model on items that it was not trained on.
 
     Of the source it was trained on that is its test part; of another one its own test part, or all
-    of it when it has no parts.
+    of it when it has no parts.  With sources of `unknown` items, which are of none of its classes,
+    also how many of them its guard finds.
 
     Writes results.json, predictions.jsonl, report.html into `out`.  Raises UsageError, DataError,
     IntegrityError.
@@ -51,28 +70,34 @@ def evaluate(
     bundle = load(model)
     require_classifier(bundle)
     specs = [source] if isinstance(source, str) else list(source)
+    others = [unknown] if isinstance(unknown, str) else list(unknown)
+    if others and not bundle.certainty.guards:
+        raise UsageError(
+            f"--unknown: {bundle.path} has no guard{_why_none(bundle)}: "
+            "`discern train` with more items makes one"
+        )
     data = open_source(specs)
-    unknown = sorted(set(data.classes) - set(bundle.labels))
-    if unknown:
+    new = sorted(set(data.classes) - set(bundle.labels))
+    if new:
         raise DataError(
-            f"{data.spec}: classes that the model does not know: {', '.join(unknown[:5])}; "
+            f"{data.spec}: classes that the model does not know: {', '.join(new[:5])}; "
             f"it knows {', '.join(bundle.labels[:8])}"
         )
     chosen = _unseen(bundle.path.parent, specs, data)
     if not chosen:
         raise DataError(f"{data.spec}: no labels to measure with: give each class a folder")
-    with Run.open(
-        Path(out), "evaluate", {"model": str(model), "source": specs, "strict": strict}
-    ) as run:
+    settings = {"model": str(model), "source": specs, "unknown": others, "strict": strict}
+    with Run.open(Path(out), "evaluate", settings) as run:
         bad = BadFiles(run.out / "bad_files.jsonl", strict=strict)
         sets = clip_sets(
             data, chosen, preprocessing(bundle), classes=bundle.labels, limits=Limits()
         )
         load_all(sets.values(), bad, MEMORY)
-        results = measure(bundle.model, sets, bundle.labels, run.out)
+        seen = sum(map(len, sets.values()))
+        strange = _unknown_sets(bundle, others, bad, seen) if others else None
+        results = measure(bundle.model, sets, bundle.labels, run.out, bundle.certainty, strange)
         results |= {"seconds": time.monotonic() - started, "stopped_by": None, "target": None}
         results |= {
-            "guard": None,
             "bad_files": len(bad),
             "model": str(bundle.path),
             "verb": "evaluate",
@@ -83,27 +108,100 @@ def evaluate(
 
 
 def measure(
-    model: Model, sets: Mapping[Kind, ClipSet], classes: Sequence[str], out: Path | None = None
+    model: Model,
+    sets: Mapping[Kind, ClipSet],
+    classes: Sequence[str],
+    out: Path | None = None,
+    sure: Certainty | None = None,
+    unknown: Mapping[Kind, ClipSet] | None = None,
 ) -> dict[str, Any]:
-    """Metrics over all items, a block per kind where there are both; predictions go to `out`."""
+    """Metrics over all items, a block per kind where there are both; predictions go to `out`.
+
+    `unknown` items are of no class: what the guard of `sure` makes of them is in the key `guard`.
+    """
+    sure = sure or Certainty()
     sets = {kind: one for kind, one in sets.items() if len(one)}
     if not sets:
         raise DataError(
             "none of the items to measure on can be read: `discern data check` says why"
         )
-    found = {kind: probabilities(model, one) for kind, one in sets.items()}
+    seen = {kind: evidence(model, one, head=sure.asks_head) for kind, one in sets.items()}
+    scored = {kind: score(sure, kind, seen[kind]) for kind in sets}
     labels = np.concatenate([one.labels for one in sets.values()])
-    results = metrics(labels, np.concatenate(list(found.values())), classes)
+    results = _measures(labels, list(seen.values()), classes, sure)
+    results["guard"] = _guard_results(sure, scored)
     for kind, one in sets.items():
-        block = metrics(one.labels, found[kind], classes) if len(sets) > 1 else {}
+        block = _measures(one.labels, [seen[kind]], classes, sure) if len(sets) > 1 else {}
         block["microseconds_per_item"] = 1e6 * seconds_per_item(model, one)
+        guard = _guard_results(sure, {kind: scored[kind]})
+        if guard is not None:
+            guard["microseconds_per_item"] = 1e6 * guard_seconds(model, sure, one)
         if len(sets) > 1:
-            results[BLOCK[kind]] = block
+            results[BLOCK[kind]] = block | {"guard": guard}
         else:
-            results |= block
+            results |= block | {"guard": guard}
+    known = joined(list(scored.values()))
+    strange = unknown_scores(model, sure, unknown) if unknown and known else None
+    if known is not None and strange is not None:
+        stated = max(facts.get("false_alarms", 0.0) for facts in sure.facts.values())
+        results["guard"]["unknown"] = unknown_block(known, strange, stated)
     if out is not None:
-        write_predictions(out, sets, found, classes)
+        found = {kind: sure.probabilities(seen[kind].logits.numpy()) for kind in sets}
+        write_predictions(out, sets, found, classes, scored)
     return results
+
+
+def _measures(
+    labels: np.ndarray, seen: Sequence[Evidence], classes: Sequence[str], sure: Certainty
+) -> dict[str, Any]:
+    """Metrics of calibrated probabilities, and what calibration changed."""
+    logits = np.concatenate([one.logits.numpy() for one in seen])
+    before, after = softmax(logits), sure.probabilities(logits)
+    return metrics(labels, after, classes) | {
+        "temperature": sure.temperature,
+        "ece_uncalibrated": calibration_error(labels, before),
+        "reliability": {
+            "before": reliability(labels, before),
+            "after": reliability(labels, after),
+        },
+    }
+
+
+def _guard_results(sure: Certainty, scored: Mapping[Kind, Scored | None]) -> dict[str, Any] | None:
+    """The key `guard`: of one kind with how it was calibrated, of several the pooled shares."""
+    known = joined(list(scored.values()))
+    if known is None:
+        return None
+    kinds = [kind for kind, one in scored.items() if one is not None]
+    if len(kinds) > 1:
+        stated = {sure.facts[kind]["false_alarms"] for kind in kinds if kind in sure.guards}
+        return guard_block(None, known) | {"false_alarms": max(stated)}
+    facts = sure.facts[kinds[0]] if kinds[0] in sure.guards else None  # None: another kind's guard
+    return guard_block(facts, known)
+
+
+def _why_none(bundle: Bundle) -> str:
+    reasons = sorted({str(facts["why"]) for facts in bundle.certainty.facts.values()})
+    return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def _unknown_sets(
+    bundle: Bundle, specs: Sequence[str], bad: BadFiles, seen: int
+) -> dict[Kind, ClipSet]:
+    """All items of sources of which no item is of a class that the model knows."""
+    data = open_source(specs)
+    shared = sorted(set(data.classes) & set(bundle.labels))
+    if shared:
+        raise DataError(
+            f"--unknown {data.spec}: the model knows {', '.join(shared[:5])}: leave these out"
+        )
+    every = range(len(data.items))
+    sets = clip_sets(data, (), preprocessing(bundle), unlabelled=every, limits=Limits())
+    load_all(sets.values(), bad, MEMORY, total=seen + len(data.items))
+    sets = {kind: one for kind, one in sets.items() if len(one)}
+    if not sets:
+        raise DataError(f"--unknown {data.spec}: no item in it can be used")
+    return sets
 
 
 def accuracy(model: torch.nn.Module, sets: Mapping[Kind, ClipSet]) -> float:
@@ -138,10 +236,12 @@ def write_predictions(
     sets: Mapping[Kind, ClipSet],
     found: Mapping[Kind, np.ndarray],
     classes: Sequence[str],
+    scored: Mapping[Kind, Scored | None],
 ) -> None:
     """One line per item in predictions.jsonl; the surest wrong ones get a thumbnail."""
     rows = []
     for kind, items in sets.items():
+        guard = scored[kind]
         guess = found[kind].argmax(axis=1)
         sure = found[kind].max(axis=1)
         wrong = np.flatnonzero(guess != items.labels)
@@ -158,6 +258,7 @@ def write_predictions(
                 "probability": round(float(sure[i]), 6),
                 "thumbnail": pictures.get(i),
                 "split": "test",
+                **({} if guard is None else {"unknown": bool(guard.flagged[i])}),
             }
             for i in range(len(items))
         ]

@@ -64,6 +64,29 @@ def wilson(successes: int, total: int) -> list[float] | None:
     return [min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))]
 
 
+def clopper_pearson(successes: int, total: int) -> list[float] | None:
+    """Clopper and Pearson's exact 95 % interval of a share; it never promises too much."""
+    from scipy.stats import beta
+
+    if total == 0:
+        return None
+    low = beta.ppf(0.025, successes, total - successes + 1) if successes else 0.0
+    high = beta.ppf(0.975, successes + 1, total - successes) if successes < total else 1.0
+    return [float(low), float(high)]
+
+
+def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
+    """Chance that an unknown item has the higher score; ties count half.  [N], [M] -> 0 to 1"""
+    known = np.sort(known)
+    below = np.searchsorted(known, unknown, "left") + np.searchsorted(known, unknown, "right")
+    return float(below.mean() / (2 * len(known)))
+
+
+def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Bins of equal width, open below and closed above: (0, 1/15], ...  float [N] -> int [N]"""
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+
+
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> float:
     """Expected calibration error of the top class, bins of equal width.  int [N], float [N, K]
 
@@ -71,8 +94,7 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
     """
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # (0, 1/15], ...
-    gaps = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
+    gaps = np.bincount(bin_of(confidence, bins), weights=correct - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
 
 

@@ -1,6 +1,7 @@
 """Model bundles: safetensors and JSON in a folder, under a manifest of SHA-256 sums; no pickle.
 
 model/  model.safetensors  config.json  labels.json  preprocess.json  manifest.json
+        guard.safetensors, where the model has a guard
 The very bytes that were verified are the ones that are used.
 """
 
@@ -10,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from discern import config as configuration
 from discern.errors import IntegrityError, UsageError
 from discern.files import TEMPORARY, sync_folder, write_bytes, write_json
 from discern.models.model import Model, ModelConfig, named_tensors
+from discern.security.certainty import Certainty, read_certainty
 
 FORMAT = "discern-model/1"
 WEIGHTS, CONFIG, LABELS, PREPROCESS, MANIFEST = (
@@ -31,6 +33,7 @@ WEIGHTS, CONFIG, LABELS, PREPROCESS, MANIFEST = (
     "manifest.json",
 )
 FILES = (WEIGHTS, CONFIG, LABELS, PREPROCESS)
+GUARD = "guard.safetensors"  # not in every bundle
 MAX_JSON = 16 * 2**20  # bytes of one JSON file of a bundle
 
 
@@ -43,6 +46,7 @@ class Bundle:
     preprocess: dict[str, Any]  # settings of data.preprocess
     made: dict[str, Any]  # how it came to be: verb, data, versions, results
     path: Path
+    certainty: Certainty = field(default_factory=Certainty)
     public: bool = False  # another library's encoder and nothing else
 
 
@@ -53,6 +57,7 @@ def save_bundle(
     labels: Sequence[str],
     preprocess: Mapping[str, Any],
     made: Mapping[str, Any],
+    certainty: Certainty | None = None,
 ) -> None:
     """Write a bundle; an older one in the same place is replaced as a whole."""
     folder = Path(folder)
@@ -63,13 +68,17 @@ def save_bundle(
         name: value.detach().cpu().contiguous() for name, value in named_tensors(model).items()
     }
     write_bytes(temporary / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": FORMAT}))
-    write_json(
-        temporary / CONFIG,
-        {"format": FORMAT, "model": configuration.to_dict(model.config), "made": dict(made)},
-    )
+    settings = {"model": configuration.to_dict(model.config), "made": dict(made)}
+    certainty = certainty or Certainty()
+    settings["certainty"] = certainty.settings()
+    write_json(temporary / CONFIG, {"format": FORMAT, **settings})
     write_json(temporary / LABELS, list(labels))
     write_json(temporary / PREPROCESS, dict(preprocess))
-    sums = {name: _entry((temporary / name).read_bytes()) for name in FILES}
+    guards = certainty.tensors()
+    if guards:
+        write_bytes(temporary / GUARD, safetensors.torch.save(guards))
+    files = (*FILES, GUARD) if guards else FILES
+    sums = {name: _entry((temporary / name).read_bytes()) for name in files}
     write_json(temporary / MANIFEST, {"format": FORMAT, "files": sums})
     if folder.exists():
         old = folder.parent / f"{TEMPORARY}old-{folder.name}"
@@ -107,9 +116,11 @@ def load_bundle(path: Path | str) -> Bundle:
             f"{folder / MANIFEST}: format {manifest.get('format')!r}, this version reads {FORMAT!r}"
         )
     sums = manifest.get("files")
-    if not isinstance(sums, dict) or set(sums) != set(FILES):
-        raise IntegrityError(f"{folder / MANIFEST}: must name exactly {', '.join(FILES)}")
-    data = {name: _verified(folder, name, sums[name]) for name in FILES}
+    if not isinstance(sums, dict) or set(sums) - {GUARD} != set(FILES):
+        raise IntegrityError(
+            f"{folder / MANIFEST}: must name exactly {', '.join(FILES)} and perhaps {GUARD}"
+        )
+    data = {name: _verified(folder, name, sums[name]) for name in sums}
     settings = _json(folder / CONFIG, data[CONFIG])
     model = Model(configuration.from_dict(ModelConfig, settings["model"]))
     _fill(model, data[WEIGHTS], folder / WEIGHTS)
@@ -125,14 +136,25 @@ def load_bundle(path: Path | str) -> Bundle:
         preprocess=_json(folder / PREPROCESS, data[PREPROCESS]),
         made=settings.get("made", {}),
         path=folder,
+        certainty=read_certainty(
+            settings.get("certainty") or {},  # bundles of before have none
+            _tensors(data[GUARD], folder / GUARD) if GUARD in data else {},
+            width=model.config.backbone.width,
+            head=model.discriminator is not None,
+            where=str(folder / (GUARD if GUARD in data else CONFIG)),
+        ),
     )
 
 
-def _fill(model: Model, data: bytes, path: Path) -> None:
+def _tensors(data: bytes, path: Path) -> dict[str, torch.Tensor]:
     try:
-        tensors = safetensors.torch.load(data)
+        return safetensors.torch.load(data)
     except Exception as error:  # safetensors raises several kinds, all of them about these bytes
         raise IntegrityError(f"{path}: not a safetensors file: {error}") from None
+
+
+def _fill(model: Model, data: bytes, path: Path) -> None:
+    tensors = _tensors(data, path)
     wanted = named_tensors(model)
     if set(tensors) != set(wanted):
         odd = sorted(set(tensors) ^ set(wanted))
@@ -155,7 +177,7 @@ def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     if path.is_symlink() or not path.is_file():
         raise IntegrityError(f"{path}: missing, or not a plain file: copy the bundle again")
-    if name != WEIGHTS and path.stat().st_size > MAX_JSON:
+    if name.endswith(".json") and path.stat().st_size > MAX_JSON:
         raise IntegrityError(f"{path}: {path.stat().st_size} bytes are too many for this file")
     return path.read_bytes()
 

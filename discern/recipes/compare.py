@@ -174,7 +174,7 @@ def settings_of(folder: Path) -> RunConfig:
 
 def _add(blocks: Blocks, method: str, results: dict[str, Any], folder: Path) -> None:
     """File a training's results under its kinds."""
-    shared = ("seconds", "train_seconds", "stopped_by", "target", "guard", "steps", "labels_used")
+    shared = ("seconds", "train_seconds", "stopped_by", "target", "steps", "labels_used")
     kinds = [name for name in BLOCK.values() if isinstance(results.get(name), dict)]
     if kinds:
         for name in kinds:

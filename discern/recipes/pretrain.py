@@ -53,6 +53,7 @@ MAY_CHANGE = (
     "loop.log_seconds",
     "loop.evaluations",
     "loop.saves",
+    "guard",
 )
 
 

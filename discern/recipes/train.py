@@ -20,6 +20,7 @@ from discern.log import Run
 from discern.models.public import load_start
 from discern.models.weights import Bundle, save_bundle
 from discern.recipes import images
+from discern.recipes.certainty import learn_certainty
 from discern.recipes.prepare import (
     Parts,
     divide,
@@ -205,8 +206,10 @@ def _train(
     results = _results(run, config, parts, outcome, sets, len(bad), start)
     if nameless:
         results["unlabelled"] = sum(map(len, rest.values()))
+    sure = learn_certainty(model, sets, val, config.guard, config.seed)
+    results["temperature"] = sure.temperature
     if test:  # the one look at the test split
-        results |= measure(model, test, parts.classes, run.out)
+        results |= measure(model, test, parts.classes, run.out, sure)
     results["seconds"] = time.monotonic() - started
     save_bundle(
         run.out / "model",
@@ -214,6 +217,7 @@ def _train(
         labels=parts.classes,
         preprocess=configuration.to_dict(config.data.preprocess),
         made={"verb": "train", "versions": versions(), "results": _short(results)},
+        certainty=sure,
     )
     sample_sheets(model, test or sets, run.out, config.seed)
     run.results(results)

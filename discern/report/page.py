@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from discern.files import write_bytes
+from discern.report.certainty import calibration, guard
 from discern.report.comparison import comparison, label_counts
 from discern.report.markup import Markup, join, tag
 from discern.report.pictures import Album
@@ -37,6 +38,8 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "labels": ("Number of labels", lambda record, album: label_counts(record)),
     "learning": ("Learning curves", lambda record, album: learning(record)),
     "confusion": ("Confusion", lambda record, album: confusion(record)),
+    "calibration": ("How sure", lambda record, album: calibration(record)),
+    "guard": ("Unknown items", lambda record, album: guard(record)),
     "classes": ("Classes", lambda record, album: classes(record)),
     "wrong": ("Wrong predictions", wrong_predictions),
     "generated": ("Generated samples", generated),

@@ -123,6 +123,46 @@ def curve(line: Curve, target: float | None = None, share: bool = False) -> Mark
     return _svg(width, height, description, parts, "chart panel")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One line of shares against shares."""
+
+    label: str
+    points: Sequence[tuple[float, float]]  # each 0 to 1
+    tone: str = "peer"  # "ours", "control", "peer"
+    marked: bool = False  # a dot at each point
+
+
+def square(traces: Sequence[Trace], title: str, across: str, up: str) -> Markup:
+    """Shares against shares, both axes from 0 to 100 %, with the diagonal."""
+    side, left, top = 280, 52, 12
+    right, bottom = left + side, top + side
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        x, y = (min(1.0, max(0.0, value)) for value in (x, y))
+        return left + side * x, bottom - side * y
+
+    parts = [_line(*at(0, 0), *at(1, 1), "target")]
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        x, y = at(tick, tick)
+        parts += [_line(left, y, right, y, "grid"), _line(x, top, x, bottom, "grid")]
+        parts.append(_text(x, bottom + 16, f"{100 * tick:.0f}", "tick middle"))
+        parts.append(_text(left - 6, y + 3.5, f"{100 * tick:.0f}", "tick end"))
+    parts.append(_text((left + right) / 2, bottom + 34, f"{across}, %", "tick middle"))
+    turned = f"translate(13 {(top + bottom) / 2}) rotate(-90)"
+    parts.append(_text(0, 0, f"{up}, %", "tick middle", transform=turned))
+    for trace in traces:
+        points = [at(*point) for point in trace.points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        parts.append(tag("polyline", points=path, class_=f"trace {trace.tone}"))
+        if trace.marked:
+            parts += [
+                tag("circle", cx=x, cy=y, r=3, class_=f"mark {trace.tone}") for x, y in points
+            ]
+    said = "; ".join(trace.label for trace in traces)
+    return _svg(right + 14, bottom + 42, f"{title}: {said}", parts, "chart square")
+
+
 def heat_map(counts: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Markup:
     """A confusion matrix: rows are true classes, columns predicted; colour is the row's share."""
     k = len(classes)

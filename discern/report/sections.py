@@ -35,7 +35,7 @@ MOST_CLASSES = 60  # a larger matrix is no picture any more
 
 def summary(record: Record) -> Markup | None:
     """The one number, how sure it is, and how the run ended."""
-    heroes = [_hero(block, record) for block in _main_blocks(record)]
+    heroes = [_hero(block, record) for block in main_blocks(record)]
     tiles = _tiles(record)
     if not heroes and not tiles:
         return None
@@ -76,7 +76,7 @@ def learning(record: Record) -> Markup | None:
 def confusion(record: Record) -> Markup | None:
     """What is taken for what, by kind, for the model of the run."""
     parts = []
-    for block in _main_blocks(record):
+    for block in main_blocks(record):
         counts = _counts(block.values.get("confusion"))
         labels = list(block.values.get("per_class") or {})
         if counts is None or len(labels) != len(counts):
@@ -106,7 +106,7 @@ def confusion(record: Record) -> Markup | None:
             if rows
             else tag("p", "No mistakes.")
         )
-        heading = tag("h3", _kind_title(block)) if block.kind else None
+        heading = tag("h3", kind_title(block)) if block.kind else None
         plotted = tag(
             "div", plot, class_="scroll matrix-box", tabindex=0, role="region", aria_label=title
         )
@@ -128,16 +128,16 @@ def confusion(record: Record) -> Markup | None:
 def classes(record: Record) -> Markup | None:
     """Recall, precision and F1 of each class."""
     parts = []
-    for block in _main_blocks(record):
+    for block in main_blocks(record):
         rows = block.values.get("per_class")
         if not isinstance(rows, Mapping) or not rows:
             continue
         seen = {
             k: v for k, v in rows.items() if isinstance(v, Mapping) and number(v.get("support"))
         }
-        heading = tag("h3", _kind_title(block)) if block.kind else None
+        heading = tag("h3", kind_title(block)) if block.kind else None
         parts.append(
-            join(heading, class_table(seen, f"Classes, {_kind_title(block)}") if seen else None)
+            join(heading, class_table(seen, f"Classes, {kind_title(block)}") if seen else None)
         )
         if seen and len(seen) < len(rows):
             parts.append(
@@ -194,7 +194,7 @@ def _next_commands(record: Record) -> list[str]:
     return [f"discern predict {model} FILE"]
 
 
-def _main_blocks(record: Record) -> list[Block]:
+def main_blocks(record: Record) -> list[Block]:
     """The model of the run: by kind where there are kinds, else over all."""
     blocks = record.blocks
     by_kind = []
@@ -207,7 +207,7 @@ def _main_blocks(record: Record) -> list[Block]:
 
 
 def _hero(block: Block, record: Record) -> Markup:
-    title = _kind_title(block) if block.kind else "Accuracy"
+    title = kind_title(block) if block.kind else "Accuracy"
     samples = count(block.values.get("samples"))
     bounds = block.interval
     note = f"{samples} test items"
@@ -237,7 +237,7 @@ def _hero(block: Block, record: Record) -> Markup:
 
 def _tiles(record: Record) -> list[Markup]:
     values = record.results
-    blocks = _main_blocks(record)
+    blocks = main_blocks(record)
     first = blocks[0].values if blocks else {}
     stopped = values.get("stopped_by", first.get("stopped_by"))
     facts: list[tuple[str, str]] = []
@@ -280,7 +280,8 @@ def _watch(record: Record) -> Markup | None:
     return fold(title, table(["Step", "Note"], rows, title, numeric=9))
 
 
-def _kind_title(block: Block) -> str:
+def kind_title(block: Block) -> str:
+    """The kind of input of a block, and the method where there are several."""
     words = name(block.kind) if block.kind else "All items"
     return words if block.method == "model" else f"{words}, {name(block.method).lower()}"
 

@@ -18,6 +18,7 @@ NAMES = {
     "images": "Images",
     "clips": "Clips",
     "knn": "k-NN probe",
+    "max_softmax": "Maximum softmax",
     "stopped_by": "Stopped by",
     "ece": "Calibration error (ECE)",
     "macro_f1": "Macro F1",

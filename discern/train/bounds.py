@@ -38,6 +38,9 @@ COUNTS = {  # name -> the most that is not a slip
     "patience": 10**9,
     "evaluations": 10**6,
     "saves": 10**6,
+    "neighbours": 10**6,
+    "bank": 10**6,
+    "folds": 1000,
 }
 POSITIVE = {
     "rate",
@@ -67,7 +70,7 @@ PARTS = {  # a whole one would leave nothing
         "label_smoothing",
         "betas",
     ),
-    "clip_share",
+    *("clip_share", "false_alarms"),
 }
 REMAINDERS = {"scale", "adversary_keep", "layer_decay"}  # 0 would leave nothing
 TUNING = {"supervised", "semi"}  # objectives

@@ -32,6 +32,7 @@ from discern.objectives.objective import Objective
 from discern.objectives.semi import Semi, SemiConfig
 from discern.objectives.supervised import Supervised, SupervisedConfig
 from discern.scale.precision import autocast, choose_precision
+from discern.security.guard import GuardConfig
 from discern.threads import choose_threads, set_threads
 from discern.train.checkpoint import Saver
 from discern.train.loop import Evaluate, LoopConfig, Outcome, fit
@@ -75,6 +76,7 @@ class RunConfig:
     weak: AugmentConfig = WEAK
     optim: OptimConfig = OptimConfig()
     loop: LoopConfig = LoopConfig()
+    guard: GuardConfig = GuardConfig()
     data: DataConfig = field(default_factory=DataConfig)
 
 

@@ -6,9 +6,16 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from discern.errors import DataError
-from discern.evaluate.metrics import calibration_error, metrics, wilson
+from discern.evaluate.metrics import (
+    auroc,
+    calibration_error,
+    clopper_pearson,
+    metrics,
+    wilson,
+)
 
 
 def _made_up(items: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -109,3 +116,19 @@ def test_refuses_labels_that_cannot_be_counted(labels: list[int]) -> None:
 def test_refuses_probabilities_that_are_not_numbers() -> None:
     with pytest.raises(DataError, match="not numbers"):
         metrics(np.array([0]), np.array([[np.nan, 1.0]]), ["a", "b"])
+
+
+@pytest.mark.parametrize(("successes", "total"), [(0, 20), (1, 100), (7, 50), (20, 20)])
+def test_exact_interval_is_that_of_scipy(successes: int, total: int) -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(successes, total).proportion_ci(method="exact")
+    assert clopper_pearson(successes, total) == pytest.approx([expected.low, expected.high])
+    assert clopper_pearson(0, 0) is None
+
+
+def test_area_under_the_curve_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    known, unknown = rng.integers(0, 9, 70), rng.integers(2, 12, 50)  # with ties
+    expected = roc_auc_score(np.repeat([0, 1], [70, 50]), np.concatenate([known, unknown]))
+    assert auroc(known, unknown) == pytest.approx(expected)

@@ -10,10 +10,21 @@ import pytest
 import safetensors.torch
 import torch
 
+from discern.clip import Kind
 from discern.errors import IntegrityError, UsageError
 from discern.models.discriminator import DiscriminatorConfig
 from discern.models.model import Model, ModelConfig, named_tensors
-from discern.models.weights import FILES, MANIFEST, Bundle, find_bundle, load_bundle, save_bundle
+from discern.models.weights import (
+    FILES,
+    GUARD,
+    MANIFEST,
+    Bundle,
+    find_bundle,
+    load_bundle,
+    save_bundle,
+)
+from discern.security.certainty import Certainty
+from discern.security.guard import Evidence, GuardConfig, fit_guard
 from tests.tiny import backbone_config, generator_config, rng
 
 
@@ -29,13 +40,22 @@ def _model(seed: int = 0, **changes: Any) -> Model:
     return Model(ModelConfig(**(parts | changes))).eval()
 
 
-def _save(folder: Path, model: Model | None = None) -> Path:
+def _guarded() -> Certainty:
+    features = torch.randn(120, 32, generator=rng())
+    found = Evidence(features, features[:, :2], features[:, 0])
+    guard, facts = fit_guard(found, torch.zeros(120).long(), found, GuardConfig())
+    assert guard is not None
+    return Certainty(temperature=1.25, guards={Kind.IMAGE: guard}, facts={"image": facts})
+
+
+def _save(folder: Path, model: Model | None = None, certainty: Certainty | None = None) -> Path:
     save_bundle(
         folder,
         model or _model(),
         labels=["cat", "dog"],
         preprocess={"height": 16},
         made={"verb": "train"},
+        certainty=certainty,
     )
     return folder
 
@@ -158,3 +178,44 @@ def test_labels_must_be_as_many_as_logits(tmp_path: Path) -> None:
         _reseal(folder, "labels.json", json.dumps(labels).encode())
         with pytest.raises(IntegrityError, match="must list 2 class names"):
             load_bundle(folder)
+
+
+def test_a_guard_comes_back(tmp_path: Path) -> None:
+    sure = _guarded()
+    folder = _save(tmp_path / "model", certainty=sure)
+    assert set(json.loads((folder / MANIFEST).read_text())["files"]) == {*FILES, GUARD}
+    found = load_bundle(folder).certainty
+    assert found.temperature == 1.25 and found.facts == sure.facts
+    stored = sure.tensors()
+    assert stored.keys() == found.tensors().keys()
+    assert all(torch.equal(stored[name], value) for name, value in found.tensors().items())
+    _save(folder)  # a newer one without
+    assert not (folder / GUARD).exists() and load_bundle(folder).certainty == Certainty()
+
+
+def test_a_bundle_of_before_is_read(tmp_path: Path) -> None:
+    folder = _save(tmp_path / "model")
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["certainty"]
+    _reseal(folder, "config.json", json.dumps(settings).encode())
+    assert load_bundle(folder).certainty == Certainty()
+
+
+def test_an_altered_guard_is_refused(tmp_path: Path) -> None:
+    folder = _save(tmp_path / "model", certainty=_guarded())
+    good = (folder / GUARD).read_bytes()
+    for place in (0, len(good) // 2, len(good) - 1):
+        bad = bytearray(good)
+        bad[place] ^= 1
+        (folder / GUARD).write_bytes(bad)
+        with pytest.raises(IntegrityError, match=f"{GUARD}.*SHA-256"):
+            load_bundle(folder)
+    (folder / GUARD).unlink()
+    with pytest.raises(IntegrityError, match=f"{GUARD}: missing"):
+        load_bundle(folder)
+    _reseal(folder, GUARD, b"no safetensors")
+    with pytest.raises(IntegrityError, match="not a safetensors file"):
+        load_bundle(folder)
+    _reseal(folder, GUARD, safetensors.torch.save({"image.bank": torch.zeros(3, 32)}))
+    with pytest.raises(IntegrityError, match="not a guard for this model"):
+        load_bundle(folder)
