@@ -32,8 +32,9 @@ OPTIONS = {
     "evaluate": {"--out", "--unknown", "--strict"},
     "compare": {"--out", "--labels", "--minutes", "--from", "--seed"},
     "predict": {"--top"},
-    "generate": {"--out", "--count", "--label", "--seed"},
+    "generate": {"--out", "--count", "--label", "--walk", "--seed"},
     "reconstruct": {"--out", "--mask", "--seed"},
+    "explain": {"--out", "--method", "--label", "--seed"},
     "data check": {"--strict"},
     "data convert": {"--to", "--shards", "--gzip"},
 }

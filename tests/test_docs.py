@@ -68,10 +68,6 @@ def make_data(folder: Path) -> None:
             Image.fromarray(pixels).save(home / f"{index}.png")
         for index in range(6):
             write_clip(home / f"{index}.mp4", random.integers(low, low + 128, (8, 32, 32, 3)))
-    (folder / "more-photos").mkdir()
-    for index in range(6):
-        pixels = random.integers(0, 255, (24, 24, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "more-photos" / f"{index}.png")
     Image.fromarray(random.integers(0, 255, (40, 32, 3), dtype=np.uint8)).save(folder / "photo.jpg")
     for home in (folder / "strange", folder / "more-photos"):  # no class; no label
         home.mkdir()

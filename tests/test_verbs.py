@@ -108,6 +108,11 @@ def test_pretrain_leaves_a_run(scene: Scene) -> None:
     assert found["stopped_by"] == "steps" and found["steps"] == 6 and found["target"] is None
     assert found["kinds"] == {"image": 60, "clip": 24} and found["samples"] == 84
     assert set(found["knn"]) == {"knn_images", "knn_clips"}
+    assert set(found["sample_quality"]) == {"images", "clips"}
+    for block in found["sample_quality"].values():
+        assert block["frechet"] > 0 and block["frechet_of_real"] > 0 and block["kernel_error"] > 0
+    logged = (run / "log.jsonl").read_text()
+    assert "frechet_of_real_clips" in logged and "kernel_images" in logged
     answer = json.loads(scene.answers["pretrain"][1])
     assert found.items() <= answer.items()
     assert answer["next"].startswith("discern train LABELLED-FOLDER --from ")

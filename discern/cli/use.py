@@ -106,6 +106,9 @@ def generate(
             "--label", metavar="CLASS", help="Of this class, where the model knows classes."
         ),
     ] = None,
+    walk: Annotated[
+        bool, typer.Option("--walk", help="Images on the way from one sample to another.")
+    ] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -115,7 +118,7 @@ def generate(
     from discern.recipes.generate import generate as work
 
     with answer.one_answer(as_json):
-        result = work(folder, count, out, label, seed)
+        result = work(folder, count, out, label, seed, between=walk)
     return answer.finish(result, as_json)
 
 
@@ -141,4 +144,37 @@ def reconstruct(
 
     with answer.one_answer(as_json):
         result = work(folder, path, out, mask, seed)
+    return answer.finish(result, as_json)
+
+
+def explain(
+    model: Model,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", show_default=False, help="Image or clip.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="An image or video file.")
+    ],
+    method: Annotated[
+        str | None,
+        typer.Option("--method", metavar="M", help="occlusion, relevance or gradients."),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="CLASS", help="Why this class, and not the likeliest."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Show what an answer rests on.
+
+    A picture of where the class was seen, for clips a video with a curve over time, and a score
+    of how faithful the picture is.
+    """
+    folder, path = words.model(model), words.existing(file, "file")
+    from discern.recipes.explain import explain as work
+
+    with answer.one_answer(as_json):
+        result = work(folder, path, out, method=method, label=label, seed=seed)
     return answer.finish(result, as_json)

@@ -23,6 +23,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "predict": use.predict,
     "generate": use.generate,
     "reconstruct": use.reconstruct,
+    "explain": use.explain,
 }
 DATA_VERBS: dict[str, Callable[..., int]] = {"check": data.check, "convert": data.convert}
 

@@ -17,6 +17,7 @@ class Attention(nn.Module):
         super().__init__()
         assert width % heads == 0, (width, heads)
         self.heads = heads
+        self.kept: list[Tensor] | None = None  # where its weights go while it is explained
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.q_norm = nn.LayerNorm(width // heads, eps=NORM_EPS) if qk_norm else nn.Identity()
@@ -26,8 +27,14 @@ class Attention(nn.Module):
         B, N, D = x.shape
         q, k, v = self.qkv(x).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)  # [B, heads, N, D / heads]
-        x = attend(q, k, v)
+        x = attend(q, k, v) if self.kept is None else self._attend_and_keep(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(B, N, D))
+
+    def _attend_and_keep(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        assert self.kept is not None
+        weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float().softmax(dim=-1)
+        self.kept.append(weights)
+        return weights.to(v.dtype) @ v
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

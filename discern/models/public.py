@@ -51,7 +51,8 @@ def is_public(name: Path | str) -> bool:
         return True
     path = Path(name).expanduser()
     if path.is_file():
-        return True
+        known = path.suffix == ".safetensors" or path.suffix in PICKLED
+        return known and not (path.parent / MANIFEST).exists()
     bundled = any((folder / MANIFEST).exists() for folder in (path, path / "model"))
     return not bundled and (path / CONFIG).is_file() and _holds_weights(path)
 

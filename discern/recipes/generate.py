@@ -17,7 +17,7 @@ from discern.data.videos import write_video
 from discern.errors import BadItem, DataError, UsageError
 from discern.models.weights import Bundle, load_bundle
 from discern.predict import preprocessing, read_file
-from discern.recipes.samples import CLIP_FPS, as_clip, draw, paint, sheet
+from discern.recipes.samples import CLIP_FPS, as_clip, draw, paint, sheet, walk
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 CLIPS = (".mp4", ".gif")
@@ -26,12 +26,19 @@ COUNT_MOST = 10_000
 
 
 def generate(
-    model: Path | str, count: int, out: Path | str, label: str | None = None, seed: int = 0
+    model: Path | str,
+    count: int,
+    out: Path | str,
+    label: str | None = None,
+    seed: int = 0,
+    *,
+    between: bool = False,
 ) -> dict[str, Any]:
     """Draw `count` samples from noise: one sheet, or single files for a folder.
 
-    An image or video file name is a sheet; a `.tfrecord` file holds them as Examples.
-    Raises UsageError for a model without a generator or an odd name.
+    With `between` they lie on the way from one sample to another, and a video shows an image that
+    turns into another one.  An image or video file name is a sheet; a `.tfrecord` file holds them
+    as Examples.  Raises UsageError for a model without a generator or an odd name.
     """
     bundle, out = _with_generator(model), Path(out)
     if count > COUNT_MOST:
@@ -42,10 +49,13 @@ def generate(
             f"--out {out}: write a .png, .jpg, .webp, .mp4, .gif, .tfrecord or a folder"
         )
     preprocess = preprocessing(bundle)
-    frames = preprocess.frames if suffix in CLIPS else 1
+    if between and count < 2:
+        raise UsageError(f"--walk: a way has two ends at least, not --count {count}")
+    frames = preprocess.frames if suffix in CLIPS and not between else 1
     shape = (frames, preprocess.height, preprocess.width)
     number = _class_number(bundle, label)
-    drawn = draw(bundle.model, count, shape, seed, number)  # [N, T, H, W, 3]
+    make = walk if between else draw
+    drawn = make(bundle.model, count, shape, seed, number)  # [N, T, H, W, 3]
     out.parent.mkdir(parents=True, exist_ok=True)
     if suffix in RECORDS:
         write_records(out, (_record(clip, label, place) for place, clip in enumerate(drawn)))
@@ -53,8 +63,10 @@ def generate(
         out.mkdir(parents=True, exist_ok=True)
         for place, clip in enumerate(drawn):
             write_image(as_clip(clip), out / f"{place:05d}.png")
+    elif between and suffix in CLIPS:
+        write_picture(as_clip(drawn[:, 0]), out)
     else:
-        _write(as_clip(sheet(drawn)), out)
+        write_picture(as_clip(sheet(drawn)), out)
     return {"verb": "generate", "count": count, "out": str(out), "seed": seed, "label": label}
 
 
@@ -73,11 +85,11 @@ def reconstruct(
         raise DataError(f"{file}: {error}") from None
     if out.suffix.lower() not in (*IMAGES, *CLIPS):
         raise UsageError(f"--out {out}: write a .png, .jpg, .webp, .mp4 or .gif")
-    frames = _prepared(clip, preprocess)[None]  # [1, T, h, w, 3]
+    frames = prepared(clip, preprocess)[None]  # [1, T, h, w, 3]
     seen, painted = paint(bundle.model, frames, mask, seed)
     row = sheet(np.concatenate([frames, seen, painted]), columns=3)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _write(as_clip(row), out)
+    write_picture(as_clip(row), out)
     apart = float(np.square((painted.astype(np.float64) - frames) / 255).mean())
     return {"verb": "reconstruct", "out": str(out), "mask": mask, "mean_squared_error": apart}
 
@@ -104,14 +116,15 @@ def _class_number(bundle: Bundle, label: str | None) -> int | None:
     return bundle.labels.index(label)
 
 
-def _prepared(clip: Clip, preprocess: PreprocessConfig) -> np.ndarray:
+def prepared(clip: Clip, preprocess: PreprocessConfig) -> np.ndarray:
+    """A decoded item as the model sees it.  -> uint8 [T, h, w, 3]"""
     frames = prepare(clip, preprocess)
     if clip.kind is Kind.IMAGE:
         return frames
     return frames[even_frames(len(frames), preprocess.frames)]
 
 
-def _write(clip: Clip, path: Path) -> None:
+def write_picture(clip: Clip, path: Path) -> None:
     """Write by suffix: a still picture of a clip is its middle frame."""
     if path.suffix.lower() in CLIPS:
         write_video(clip, path, CLIP_FPS)

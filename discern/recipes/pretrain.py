@@ -8,25 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from discern import config as configuration
-from discern.clip import Kind
-from discern.data.clipset import ClipSet
-from discern.data.loader import evaluation_batches
 from discern.errors import Interrupted
-from discern.evaluate.probe import knn_accuracy
 from discern.log import Run
-from discern.models.backbone import Backbone
 from discern.models.public import load_start
 from discern.models.weights import save_bundle
-from discern.objectives.objective import Objective
-from discern.predict import forward
 from discern.recipes import images
+from discern.recipes.looks import Probe, Samples, together
 from discern.recipes.prepare import (
-    PROBE_BANK,
-    PROBE_QUERIES,
     divide,
     fresh_list,
     load_sets,
@@ -112,10 +101,11 @@ def _pretrain(run: Run, source: Any, config: RunConfig, start: Any, strict: bool
             progress=lambda done, total: bar(done / total, f"{done} of {total} items"),
         )
     objective = build_objective(config, None if start is None else start.model)
-    probe = _Probe(objective, sets, config.seed)
+    probe, samples = Probe(objective, sets, config.seed), Samples(objective, sets, config)
+    looks = [look for look in (probe, samples) if look.sets]
     with progress_bar("pre-training") as bar:
         outcome, signal = train_objective(
-            objective, sets, config, run, evaluate=probe if probe.sets else None, report=bar
+            objective, sets, config, run, evaluate=together(looks) if looks else None, report=bar
         )
     if signal is not None and outcome.stopped_by == "signal":
         raise Interrupted(run.out, signal)
@@ -147,41 +137,10 @@ def _pretrain(run: Run, source: Any, config: RunConfig, start: Any, strict: bool
         "kinds": {str(kind): len(one) for kind, one in sets.items()},
         "bad_files": len(bad),
         "knn": probe.last,
+        "sample_quality": samples.last,
         "model": str(run.out / "model"),
     }
     run.results(results)
     results["report"] = str(write_report(run.out))
     results["exit_code"] = 0 if outcome.stopped_by != "diverged" else 3
     return results
-
-
-class _Probe:
-    """k-NN accuracy of the averaged encoder: a bank from one half, queries from the other."""
-
-    def __init__(self, objective: Objective, sets: dict[Kind, ClipSet], seed: int) -> None:
-        self.objective = objective
-        self.last: dict[str, float] = {}
-        self.sets: dict[Kind, tuple[ClipSet, ClipSet]] = {}
-        for kind, one in sets.items():
-            known = np.flatnonzero(one.labels >= 0)
-            known = np.random.default_rng([seed, 5]).permutation(known)
-            queries = min(PROBE_QUERIES, len(known) // 3)
-            if queries and len(set(one.labels[known].tolist())) > 1:
-                bank = known[queries : queries + PROBE_BANK]
-                self.sets[kind] = (one.subset(bank), one.subset(known[:queries]))
-
-    def __call__(self) -> dict[str, float]:
-        encoder = self.objective.average[0].backbone  # type: ignore[index,union-attr]
-        for kind, (bank, query) in self.sets.items():
-            features = [_features(encoder, one) for one in (bank, query)]
-            labels = [torch.from_numpy(one.labels) for one in (bank, query)]
-            name = "knn_images" if kind is Kind.IMAGE else "knn_clips"
-            self.last[name] = knn_accuracy(features[0], labels[0], features[1], labels[1])
-        return dict(self.last)
-
-
-def _features(encoder: Backbone, items: ClipSet) -> torch.Tensor:
-    size = 256 if items.kind is Kind.IMAGE else 64
-    device = next(encoder.parameters()).device
-    found = forward(lambda clip: encoder(clip).pooled, evaluation_batches(items, size), device)
-    return torch.from_numpy(found)

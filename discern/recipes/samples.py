@@ -34,16 +34,48 @@ def draw(
     """New clips from noise.  -> uint8 [count, T, H, W, 3]"""
     assert model.generator is not None
     rng = torch.Generator().manual_seed(seed)
-    noise = model.generator.draw_noise(count, rng)
+    return _drawn(model, model.generator.draw_noise(count, rng), shape, label)
+
+
+@torch.inference_mode()
+def walk(
+    model: Model, count: int, shape: tuple[int, int, int], seed: int, label: int | None = None
+) -> np.ndarray:
+    """Samples on the way from the first sample of a seed to the second one.
+
+    -> uint8 [count, T, H, W, 3]
+    """
+    assert model.generator is not None
+    rng = torch.Generator().manual_seed(seed)
+    start, end = model.generator.draw_noise(2, rng)
+    return _drawn(model, between(start, end, count), shape, label)
+
+
+def between(start: Tensor, end: Tensor, count: int) -> Tensor:
+    """Spherical interpolation (Shoemake 1985): in between the length is that of noise, too.
+
+    [Z], [Z] -> [count, Z], both ends among them
+    """
+    angle = torch.arccos(torch.cosine_similarity(start, end, dim=0).clamp(-1 + 1e-6, 1 - 1e-6))
+    share = torch.linspace(0, 1, count).unsqueeze(1)
+    first, second = torch.sin((1 - share) * angle), torch.sin(share * angle)
+    return (first * start + second * end) / torch.sin(angle)
+
+
+def _drawn(
+    model: Model, noise: Tensor, shape: tuple[int, int, int], label: int | None
+) -> np.ndarray:
+    assert model.generator is not None
+    count = len(noise)
     labels = None if label is None else torch.full((count,), label)
     return _frames(model.generator(noise, shape, label=labels))
 
 
 @torch.inference_mode()
 def paint(
-    model: Model, frames: np.ndarray, mask: float, seed: int
+    model: Model, frames: np.ndarray, mask: float, seed: int, chosen: Mask | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hide `mask` of the patches and paint them anew.
+    """Hide `mask` of the patches, or those of `chosen`, and paint them anew.
 
     uint8 [B, T, H, W, 3] -> what the encoder saw, and the clip with the hidden patches painted;
     both uint8 alike
@@ -54,7 +86,7 @@ def paint(
     clip = to_float(as_batch(frames, numbers, numbers).clip)
     encoder = model.painter_encoder
     grid = encoder.grid(clip)
-    chosen = random_mask(len(clip), grid, mask, rng, tube=grid[0] > 1)
+    chosen = chosen or random_mask(len(clip), grid, mask, rng, tube=grid[0] > 1)
     features = encoder(clip, chosen.keep)
     noise = model.generator.draw_noise(len(clip), rng)
     painted = model.generator(noise, tuple(clip.shape[2:]), features.tokens, chosen.keep)

@@ -259,6 +259,12 @@ def _tiles(record: Record) -> list[Markup]:
         facts += [
             (name(str(key)).replace("Knn", "k-NN"), percent(share)) for key, share in knn.items()
         ]
+    quality = values.get("sample_quality")
+    for kind, found in quality.items() if isinstance(quality, Mapping) else ():
+        drawn, real = (number(found.get(key)) for key in ("frechet", "frechet_of_real"))
+        if drawn is not None and real is not None:
+            shown = f"{drawn:.1f} (real ones: {real:.1f})"
+            facts.append((name(f"frechet_{kind}"), shown))
     for key in ("labels_per_class", "labels_used", "steps", "bad_files"):
         if number(values.get(key)) is not None:
             facts.append((name(key), count(values[key])))
