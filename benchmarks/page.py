@@ -58,7 +58,7 @@ def main() -> int:
     tables = [few_labels(path) for path in paths]
     page = "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`.\n\n"
     grids = [grid(path) for path in sorted((HERE / "results").glob("pretraining_*.json"))]
-    measured = [joint(), *guard(), tfrecord(), attention(), step()]
+    measured = [joint(), *explain(), *guard(), tfrecord(), attention(), step()]
     page += "\n".join([*tables, *(text for text, _ in grids), *measured])
     begin, end = "<!-- results -->", "<!-- /results -->"
     readme = README.read_text()
@@ -236,6 +236,29 @@ def step() -> str:
     for name, row in found["rows"].items():
         rows.append(f"| {name} | {row['ms']:.0f} | {row['ratio']:.2f} |")
     return "\n".join(["### Cost of a pre-training step, 2 cores", "", *rows, ""])
+
+
+def explain() -> list[str]:
+    """How faithful each explanation is to the model."""
+    parts = []
+    for path in sorted((HERE / "results").glob("explain_*.json")):
+        found = json.loads(path.read_text())
+        rows = ["| Method | Deletion | Insertion | Insertion ahead of raw attention | ms an item |"]
+        rows.append("|---" * 5 + "|")
+        ordered = sorted(found["rows"].items(), key=lambda entry: -entry[1]["insertion"])
+        for name, row in ordered:
+            ahead = row.get("ahead_of_attention", {}).get("insertion")
+            shown = ""
+            if ahead:
+                low, high = ahead["interval"]
+                shown = f"{ahead['mean']:.3f} ({low:.3f} to {high:.3f})"
+            areas = f"{row['deletion']:.3f} | {row['insertion']:.3f}"
+            rows.append(f"| `{name}` | {areas} | {shown} | {row['milliseconds']:.1f} |")
+        kind = path.stem.partition("_")[2]
+        title = f"### Explanations of {kind}s: {found['items']} validation items"
+        note = f"A model of {100 * found['accuracy']:.1f} % test accuracy. `{found['command']}`"
+        parts.append("\n".join([title, "", *rows, "", note, ""]))
+    return parts
 
 
 def _read(name: str) -> dict[str, Any] | None:

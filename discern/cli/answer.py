@@ -15,6 +15,11 @@ from discern.files import json_text
 
 # results shown to a person, in this order, where a verb has them
 _SHOWN = (
+    "label",
+    "probability",
+    "method",
+    "deletion",
+    "insertion",
     "stopped_by",
     "target",
     "accuracy",

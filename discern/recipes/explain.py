@@ -25,7 +25,7 @@ from discern.predict import preprocessing, read_file, require_classifier
 from discern.recipes.generate import CLIPS, IMAGES, prepared, write_picture
 from discern.recipes.samples import as_clip, paint, sheet
 
-DEFAULT = "occlusion"  # the most faithful one: benchmarks/explain.py
+DEFAULT = "gradients"  # the most faithful one: benchmarks/explain.py
 SIDE = 256  # pixels of a picture's longer side, at least
 STRIP = 24  # pixels of the curve over time
 LEFT = 0.5  # share of the cells that the generator paints from
