@@ -85,6 +85,10 @@ def save(table: Path, done: dict[str, Any]) -> None:
     """The cells so far, what they say together, and by how much bars are missed."""
     done["summary"] = summary(done["cells"])
     done["margins"] = margins(done["cells"], BARS[done["data"]])
+    # both tuned on labels alone: what the pre-training by itself is worth
+    same = margins(done["cells"], {}, "pretrained_labels_only").get("scratch")
+    if same is not None:
+        done["same_tuning"] = same
     table.parent.mkdir(exist_ok=True)
     table.write_text(json.dumps(done, indent=1) + "\n")
 
@@ -216,13 +220,15 @@ def summary(cells: dict[str, Any]) -> dict[str, Any]:
     return {name: interval(values) for name, values in found.items()}
 
 
-def margins(cells: dict[str, Any], bars: dict[str, float]) -> dict[str, dict[str, Any]]:
-    """How far `pretrained` is above others, paired by seed, and by how much a bar is missed."""
+def margins(
+    cells: dict[str, Any], bars: dict[str, float], ours: str = "pretrained"
+) -> dict[str, dict[str, Any]]:
+    """How far `ours` is above others, paired by seed, and by how much a bar is missed."""
     found: dict[str, list[float]] = {}
     for name, cell in cells.items():
         kind, seed = name.rsplit("-", 1)
-        mine = cells.get(f"pretrained-{seed}")
-        if mine is None or kind in ("pretrain", "pretrained"):
+        mine = cells.get(f"{ours}-{seed}")
+        if mine is None or kind in ("pretrain", ours):
             continue
         others = {n: block["accuracy"] for n, block in cell.get("methods", {}).items()}
         if "accuracy" in cell:

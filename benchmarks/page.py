@@ -102,21 +102,26 @@ def few_labels(path: Path, seeds: int = 1) -> str:
         numbers = f"{100 * block['mean']:.1f} | {interval} | {block['seeds']}"
         rows.append(f"| {NAMES.get(name, name)} | {numbers} |")
     load = max(cell["load_before"] for cell in found["cells"].values())
-    note = gain(found["margins"], seeds) + f"`{found['command']}`"
+    note = gain(found, seeds) + f"`{found['command']}`"
     note += f"; intervals over seeds by Student's t; other load on the machine up to {load:.1f}."
     return "\n".join([title, "", *rows, "", note, ""])
 
 
-def gain(margins: dict[str, Any], seeds: int) -> str:
-    """Pre-trained against from scratch, both tuned alike, seed by seed."""
-    found = margins.get("scratch", {"seeds": 0})
-    if found["seeds"] < max(2, seeds):
+def gain(found: dict[str, Any], seeds: int) -> str:
+    """Pre-trained against from scratch, seed by seed; and where both learn from labels alone."""
+    whole = found["margins"].get("scratch", {"seeds": 0})
+    if whole["seeds"] < max(2, seeds):
         return ""
-    low, high = found["interval"]
-    return (
-        f"Pre-training adds {100 * found['mean']:.1f} points to the same tuning from scratch "
-        f"({100 * low:.1f} to {100 * high:.1f} over {found['seeds']} seeds, paired). "
-    )
+    said = f"Pre-trained is {_above(whole)} above from scratch"
+    same = found.get("same_tuning")
+    if same is not None and same["seeds"] >= max(2, seeds):
+        said += f"; tuned alike, on the labels alone, {_above(same)}"
+    return f"{said} (paired, {whole['seeds']} seeds). "
+
+
+def _above(block: dict[str, Any]) -> str:
+    low, high = block["interval"]
+    return f"{100 * block['mean']:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def grid(path: Path) -> tuple[str, dict[Path, str]]:
