@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from discern import config as configuration
-from discern.errors import Interrupted
+from discern.errors import Interrupted, UsageError
 from discern.log import Run
 from discern.models.public import load_start
 from discern.models.weights import save_bundle
@@ -68,6 +68,7 @@ def pretrain(
     specs = [sources] if isinstance(sources, str) else list(sources)
     source = open_checked(specs)
     config = images.sized(replace(images.recipe(recipe), seed=seed), size)
+    require_one_encoder(base, size)
     start = None if base is None else load_start(base)
     config = shaped_for(config, source)
     if start is not None:
@@ -83,6 +84,14 @@ def pretrain(
     settings |= configuration.to_dict(config)
     with Run.open(Path(out), "pretrain", settings, allow_change, MAY_CHANGE) as run:
         return _pretrain(run, source, config, start, strict)
+
+
+def require_one_encoder(base: Path | str | None, size: str | None) -> None:
+    """Raise UsageError where two flags say which encoder it is."""
+    if base is not None and size is not None:
+        raise UsageError(
+            f"--size {size}: --from {base} brings its own encoder: leave one of them out"
+        )
 
 
 def _pretrain(run: Run, source: Any, config: RunConfig, start: Any, strict: bool) -> dict[str, Any]:

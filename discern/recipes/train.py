@@ -29,7 +29,7 @@ from discern.recipes.prepare import (
     open_checked,
     shaped_for,
 )
-from discern.recipes.pretrain import MAY_CHANGE
+from discern.recipes.pretrain import MAY_CHANGE, require_one_encoder
 from discern.recipes.progress import progress_bar
 from discern.recipes.samples import sample_sheets
 from discern.recipes.unlabelled import joined_with_unlabelled
@@ -77,6 +77,7 @@ def train(
     others = [unlabelled] if isinstance(unlabelled, str) else list(unlabelled or ())
     data = open_checked(specs)
     require_classes(data)
+    require_one_encoder(base, size)
     start = None if base is None else load_start(base)
     # an untrained encoder's answers teach nothing within minutes
     semi = bool(others) or (start is not None and _some_nameless(data, labels))

@@ -102,5 +102,8 @@ def test_what_cannot_be_started_from(
     assert main([*words, str(pickled)]) == 2
     assert "never pickle" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "nowhere")]) == 2
+    assert main([*words, "nowhere", "--size", "tiny"]) == 2
+    assert main([*words, "hf:odd", "--size", "tiny"]) == 2
+    assert "--size tiny: --from hf:odd brings its own encoder" in capsys.readouterr().err
     assert main([*words, "hf:odd"]) == 2
     assert "write timm:" in capsys.readouterr().err
