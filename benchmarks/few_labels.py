@@ -35,7 +35,8 @@ SETS: dict[str, dict[str, Any]] = {
 }
 # data set -> method -> how far `pretrained` is meant to be above it, as a share of the test items
 BARS: dict[str, dict[str, float]] = {
-    "cifar10": {"scratch": 0.08, "hog_svm": 0.0},
+    # from scratch in the same settings, which learn from the unlabelled too; and in its best ones
+    "cifar10": {"scratch_semi": 0.08, "scratch": 0.08, "hog_svm": 0.0},
     "jhmdb": {"scratch": 0.0, "motion": 0.0},
 }
 

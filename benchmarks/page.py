@@ -19,8 +19,8 @@ README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
 NAMES = {
     "pretrained": "**pre-trained, then tuned**",
     "pretrained_labels_only": "pre-trained, then tuned on the labels alone",
-    "scratch": "from scratch, tuned as long",
-    "scratch_semi": "from scratch, the unlabelled in use too",
+    "scratch": "from scratch, tuned as long, on the labels alone",
+    "scratch_semi": "from scratch, tuned in the same settings as the pre-trained",
     "scratch_long": "from scratch, tuned for the whole time",
     "color_histogram": "colour histogram + RBF SVM",
     "hog_linear": "HOG + linear SVM",
@@ -112,10 +112,14 @@ def gain(found: dict[str, Any], seeds: int) -> str:
     whole = found["margins"].get("scratch", {"seeds": 0})
     if whole["seeds"] < max(2, seeds):
         return ""
-    said = f"Pre-trained is {_above(whole)} above from scratch"
+    said = f"Pre-trained is {_above(whole)} above from scratch on the labels alone"
+    settings = found["margins"].get("scratch_semi")
+    if settings is not None and settings["seeds"] >= max(2, seeds):
+        said = f"Pre-trained is {_above(settings)} above from scratch in the same settings, "
+        said += f"and {_above(whole)} above it on the labels alone, where it is better"
     same = found.get("same_tuning")
     if same is not None and same["seeds"] >= max(2, seeds):
-        said += f"; tuned alike, on the labels alone, {_above(same)}"
+        said += f"; where both learn from the labels alone, {_above(same)}"
     return f"{said} (paired, {whole['seeds']} seeds). "
 
 
