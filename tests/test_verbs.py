@@ -24,6 +24,7 @@ from discern.data.decode import decode
 from discern.data.limits import Limits
 from discern.data.sources import open_source
 from discern.data.synthetic import DigitsConfig, write_digits
+from discern.recipes.train import _rest_pays
 from discern.train import loop
 from discern.train.checkpoint import load_latest
 from tests.faults.killing import write_pictures
@@ -471,23 +472,37 @@ def test_few_labels(scene: Scene, tmp_path: Path, make_run: Callable[..., Path])
     assert found["samples"] == 36  # the test split is whole
 
 
+def test_few_labels_and_the_other_items(make_run: Callable[..., Path]) -> None:
+    run = make_run("--labels", "2", "--set", "objective=semi", "--set", "semi.start=0")
+    found = results(run)
+    assert found["labels_used"] == 36 and found["unlabelled"] == 84 - 36
+    settings = json.loads((run / "config.json").read_text())["settings"]
+    assert settings["data"]["loader"]["batch_size"] == 192  # the recipe of that objective
+
+
 @pytest.mark.parametrize(
-    ("more", "objective", "batch"),
+    ("clips", "more", "pays"),
     [
-        (("--labels", "2"), "semi", 192),
-        (("--labels", "2", "--set", "objective=supervised"), "supervised", 128),
-        ((), "supervised", 128),  # every item has its label
+        (False, {"labels": 2}, True),
+        (False, {"labels": 2, "minutes": 2.0}, True),
+        (False, {"labels": 2, "minutes": 1.9}, False),
+        (False, {"labels": 2, "steps": 499}, False),
+        (False, {"labels": None}, False),  # every item has its label
+        (False, {"labels": 1000}, False),  # and here
+        (True, {"labels": 2}, False),
     ],
 )
-def test_a_pretrained_encoder_also_learns_from_what_has_no_label(
-    make_run: Callable[..., Path], more: tuple[str, ...], objective: str, batch: int
+def test_when_items_without_labels_are_learned_from(
+    scene: Scene, clips: bool, more: dict[str, Any], pays: bool
 ) -> None:
-    run = make_run("--steps", "4", "--set", "semi.start=0", *more)
-    settings = json.loads((run / "config.json").read_text())["settings"]
-    assert settings["objective"] == objective
-    assert settings["data"]["loader"]["batch_size"] == batch
-    logged = (run / "log.jsonl").read_text()
-    assert ("agreement" in logged) == (objective == "semi")
+    specs = [str(scene.data)]
+    if not clips:
+        lines = [f"{path},{path.parent.name}" for path in (scene.data / "train").rglob("*.png")]
+        manifest = scene.root / "images.csv"
+        manifest.write_text("path,label\n" + "\n".join(lines) + "\n")
+        specs = [str(manifest)]
+    given = {"labels": None, "minutes": None, "steps": None} | more
+    assert _rest_pays(open_source(specs, Limits()), **given) == pays
 
 
 def test_from_scratch_only_labels_teach(scene: Scene, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ PRETRAIN_BATCH = 64  # items; each is seen in several views
 MAE_BATCH = 256  # items of one view: as many tokens a step
 TRAIN_BATCH = 128
 SEMI_BATCH = 192  # a third of it with labels
+# below, and on clips, it was not seen to help: in the half minute of the demo it lost 20 points
+SEMI_MINUTES, SEMI_STEPS = 2.0, 500
 DROP_PATH = 0.1  # while tuning
 # public encoders are large and far along: the rates of MAE's pre-training and fine-tuning of ViT-B
 PUBLIC_PRETRAIN_RATE = 1.5e-4

@@ -68,8 +68,8 @@ def train(
     """Tune a classifier to the target or to the end of budget or patience; then test it once.
 
     With a source of `unlabelled` items it learns from these too, and from those of `source` without
-    a label in use; from the latter also when it starts from a pre-trained `base`.  `exit_code` in
-    the answer is 0 when the target was met or none was set, else 3.
+    a label in use; from the latter also when it tunes a pre-trained `base` on images for minutes.
+    `exit_code` in the answer is 0 when the target was met or none was set, else 3.
     The same call on an unfinished run resumes it exactly.  Raises UsageError, ConfigError,
     DataError, IntegrityError, and Interrupted after a signal.
     """
@@ -80,7 +80,7 @@ def train(
     require_one_encoder(base, size)
     start = None if base is None else load_start(base)
     # an untrained encoder's answers teach nothing within minutes
-    semi = bool(others) or (start is not None and _some_nameless(data, labels))
+    semi = bool(others) or (start is not None and _rest_pays(data, labels, minutes, steps))
     config = configured(
         images.tuning("semi" if semi else "supervised", overrides),
         partial(shaped_for, source=data),
@@ -141,8 +141,16 @@ def configured(
     return configuration.override(config, overrides)
 
 
-def _some_nameless(source: Source, labels: int | None) -> bool:
-    """Whether training items without a label in use are at hand."""
+def _rest_pays(
+    source: Source, labels: int | None, minutes: float | None, steps: int | None
+) -> bool:
+    """Whether there are training items without a label in use, and time to learn from them."""
+    if any(item.labels and item.kind is not Kind.IMAGE for item in source.items):
+        return False
+    if (minutes or images.SEMI_MINUTES) < images.SEMI_MINUTES:
+        return False
+    if (steps or images.SEMI_STEPS) < images.SEMI_STEPS:
+        return False
     counts = Counter(
         item.labels[0] if item.labels else None
         for item in source.items
