@@ -23,7 +23,7 @@ LEFT_OUT = (
     *("distillation_classifier.", "embeddings.mask_token", "mask_token"),
 )
 WRAPPERS = ("vit.", "deit.", "dinov2.", "dinov2_with_registers.", "module.", "model.", "backbone.")
-HEADS = {1280: 16, 1408: 16, 1664: 16}  # widths whose heads are not 64 wide
+HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}  # widths whose heads are not 64 wide
 # transformers -> timm; `#` is the number of a layer, which newer versions call `layers.#`
 RENAMED = {
     "embeddings.cls_token": "cls_token",

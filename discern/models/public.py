@@ -15,7 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from discern.errors import ConfigError, DataError, UsageError
-from discern.models.backbone import Backbone
+from discern.models.backbone import Backbone, BackboneConfig
 from discern.models.blocks import NORM_EPS
 from discern.models.foreign import config_of, from_timm, to_timm
 from discern.models.model import Model, ModelConfig
@@ -35,6 +35,14 @@ POOLED = {
     "dinov2_with_registers": "class",
 }
 STANDARD = (0.5, 0.5, 0.5)
+# what no tensor shows and timm's config.json leaves to the name of the architecture
+NAMED_HEADS = {"test_vit": 2, "vit_base_patch16_gap_224": 16}
+TANH_GELU = (
+    "vit_base_patch32_siglip_gap",
+    "vit_large_patch16_siglip_gap_512",
+    "vit_so400m_patch16_siglip_gap",
+    "vit_giantopt_patch16_siglip_gap",
+)
 
 
 def load_start(name: Path | str) -> Bundle:
@@ -79,11 +87,7 @@ def _bundle(
 ) -> Bundle:
     mean, std, side = _pixels(folder, about)
     state = {key: value.float() for key, value in to_timm(state).items()}
-    pool = _pool(about)
-    args = about.get("model_args") or {}
-    heads = about.get("num_attention_heads", args.get("num_heads"))
-    eps = float(about.get("layer_norm_eps", NORM_EPS))
-    config = config_of(state, heads=heads, pool=pool, norm_eps=eps)
+    config = encoder_config(about, state)
     if config.channels != 3:
         raise ConfigError(f"it reads {config.channels} channels, and our pictures have 3")
     backbone = Backbone(config)
@@ -98,6 +102,19 @@ def _bundle(
     return Bundle(model=model, labels=[], preprocess=size, made=made, path=Path(name), public=True)
 
 
+def encoder_config(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> BackboneConfig:
+    """The encoder that config.json and the tensors, under timm's names, describe.
+
+    Raises ConfigError where its arithmetic is not ours.
+    """
+    pool = _pool(about)
+    args = about.get("model_args") or {}
+    named = NAMED_HEADS.get(str(about.get("architecture")))
+    heads = about.get("num_attention_heads", args.get("num_heads", named))
+    eps = float(about.get("layer_norm_eps", NORM_EPS))
+    return config_of(state, heads=heads, pool=pool, norm_eps=eps)
+
+
 def _pool(about: Mapping[str, Any]) -> Any:
     kind = about.get("model_type")
     if kind is not None:
@@ -107,6 +124,11 @@ def _pool(about: Mapping[str, Any]) -> Any:
             raise ConfigError(f"hidden_act {about['hidden_act']}: ours is gelu")
         return POOLED[kind]
     named = str(about.get("architecture", ""))
+    act = (about.get("model_args") or {}).get("act_layer") or "gelu"
+    if named.startswith(TANH_GELU):
+        act = "gelu_tanh"
+    if act != "gelu":
+        raise ConfigError(f"act_layer {act}: ours is gelu")
     pools = {"token": "class", "avg": "mean", "": "class"}
     pool = about.get("global_pool", "token")
     if pool not in pools or "quickgelu" in named:
@@ -160,7 +182,9 @@ def _fetched(name: str) -> tuple[Path, Path]:
     prefix, _, rest = name.partition(":")
     repository = f"timm/{rest}" if prefix == "timm" and "/" not in rest else rest
     if repository.count("/") != 1:
-        raise UsageError(f"{name}: write timm:vit_small_patch16_224 or hf:facebook/dinov2-small")
+        raise UsageError(
+            f"{name}: write timm:vit_small_patch16_224.augreg_in21k or hf:facebook/dinov2-small"
+        )
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
