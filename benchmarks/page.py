@@ -1,6 +1,8 @@
-"""RESULTS.md and the table in README.md, from the JSON in `results/`; nothing is typed by hand.
+"""RESULTS.md, the tables in README.md and the model card, from the JSON in `results/`.
 
-python benchmarks/page.py            write both
+Nothing is typed by hand.
+
+python benchmarks/page.py            write them
 python benchmarks/page.py --check    exit 1 when they are not what the JSON says
 """
 
@@ -12,10 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cards import card, fakes, shipped
 from plot import accuracy_against_labels
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
+CARD = HERE.parent / "docs" / "models.md"
 NAMES = {
     "pretrained": "**pre-trained, then tuned**",
     "pretrained_labels_only": "pre-trained, then tuned on the labels alone",
@@ -58,27 +62,34 @@ def main() -> int:
     tables = [few_labels(path) for path in paths]
     page = "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`.\n\n"
     grids = [grid(path) for path in sorted((HERE / "results").glob("pretraining_*.json"))]
-    measured = [joint(), *explain(), *guard(), tfrecord(), attention(), step()]
+    measured = [shipped(), fakes(), joint(), *explain(), *guard(), tfrecord(), attention(), step()]
     page += "\n".join([*tables, *(text for text, _ in grids), *measured])
-    begin, end = "<!-- results -->", "<!-- /results -->"
-    readme = README.read_text()
+    readme, about = README.read_text(), CARD.read_text()
     # one seed is a trial, not a claim: it stands in RESULTS.md alone
     claims = [few_labels(path, CLAIM) for path in paths if is_claim(path)]
     waiting = "The runs with three seeds are not all done; trials stand in"
     inside = "\n".join(claims) or f"{waiting} [RESULTS.md](benchmarks/RESULTS.md).\n"
-    wanted = re.sub(
-        f"{begin}.*?{end}", lambda _: f"{begin}\n{inside}{end}", readme, count=1, flags=re.DOTALL
-    )
+    wanted, card_wanted = filled(readme, inside), filled(about, f"\n{card()}\n\n")
     pictures = {path: text for _, drawn in grids for path, text in drawn.items()}
     if "--check" in sys.argv:
         stale = [p for p, text in pictures.items() if not p.exists() or p.read_text() != text]
         written = RESULTS.exists() and RESULTS.read_text() == page
-        return int(readme != wanted or not written or bool(stale))
+        same = readme == wanted and about == card_wanted
+        return int(not same or not written or bool(stale))
     for path, text in pictures.items():
         path.write_text(text)
     README.write_text(wanted)
+    CARD.write_text(card_wanted)
     RESULTS.write_text(page)
     return 0
+
+
+def filled(text: str, inside: str) -> str:
+    """The text with what stands between its two marks put anew."""
+    begin, end = "<!-- results -->", "<!-- /results -->"
+    return re.sub(
+        f"{begin}.*?{end}", lambda _: f"{begin}\n{inside}{end}", text, count=1, flags=re.DOTALL
+    )
 
 
 def is_claim(path: Path) -> bool:

@@ -15,6 +15,7 @@ from discern.files import json_text
 
 # results shown to a person, in this order, where a verb has them
 _SHOWN = (
+    "verdict",
     "label",
     "probability",
     "method",

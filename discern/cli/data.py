@@ -30,18 +30,28 @@ def doctor(as_json: AsJson = False, debug: Debug = False) -> int:
 
 def check(
     source: Sources,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="MODEL", help="Name the labels that this model doubts."),
+    ] = None,
     strict: Strict = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Counts, broken files, duplicates, leaks, imbalance."""
+    """Counts, broken files, duplicates, leaks, imbalance; with a model, doubtful labels."""
     specs = words.sources(source)
+    judge = None if model is None else words.model(model)
     from discern.data.check import check
     from discern.data.limits import Limits
     from discern.data.sources import open_source
 
     with answer.one_answer(as_json), progress("reading") as show:
-        found = check(open_source(specs), Limits(), strict=strict, progress=show)
+        opened = open_source(specs)
+        found = check(opened, Limits(), strict=strict, progress=show)
+        if judge is not None:
+            from discern.recipes.suspects import suspects
+
+            found["doubtful_labels"] = suspects(judge, opened)
     then = ("discern", "pretrain", *specs, "--out", "runs/pretrained")
     return answer.finish_check(found, as_json, answer.command(*then))
 

@@ -117,6 +117,10 @@ def train(
             help="Learn from these items too, without labels; may be repeated.",
         ),
     ] = None,
+    harden: Annotated[
+        str | None,
+        typer.Option("--harden", metavar="NORM:EPS", help="Hold against changes: linf:8/255."),
+    ] = None,
     size: Size = None,
     seed: Seed = 0,
     batch: Batch = None,
@@ -137,6 +141,7 @@ def train(
     words.share(target, "--target-accuracy")
     words.positive(minutes, "--minutes")
     words.positive(rate, "--rate")
+    hardened = [] if harden is None else words.harden(harden)
     if base is not None:
         words.start(base)
     from discern.recipes.train import train as work
@@ -156,7 +161,7 @@ def train(
             seed=seed,
             batch=batch,
             rate=rate,
-            overrides=setting or [],
+            overrides=[*hardened, *(setting or [])],
             strict=strict,
             allow_change=allow_change,
         )

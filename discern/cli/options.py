@@ -36,7 +36,8 @@ Start = Annotated[
     typer.Option(
         "--from",
         metavar="MODEL",
-        help="Start from this run or model, timm:NAME, hf:ORG/NAME, or the folder of a public ViT.",
+        help="Start from this run or model, discern-nano, timm:NAME, hf:ORG/NAME, or a public "
+        "ViT's folder.",
     ),
 ]
 Minutes = Annotated[

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from discern.cli import data, learn, use
+from discern.cli import data, learn, search, use
 
 # in the order of `discern --help`
 VERBS: dict[str, Callable[..., int]] = {
@@ -24,6 +24,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "generate": use.generate,
     "reconstruct": use.reconstruct,
     "explain": use.explain,
+    "tune": search.tune,
 }
 DATA_VERBS: dict[str, Callable[..., int]] = {"check": data.check, "convert": data.convert}
 

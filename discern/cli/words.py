@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from discern.errors import UsageError
+from discern.shipped import SHIPPED
 
 Word = TypeVar("Word", bound=str)
 
@@ -32,7 +33,12 @@ def sources(names: Sequence[str]) -> list[str]:
 
 
 def model(name: str | Path) -> Path:
-    """A run folder or a model folder; a picture in its place means that the order was wrong."""
+    """A run folder, a model folder or the name of weights that ship with the package.
+
+    A picture in its place means that the order was wrong.
+    """
+    if not Path(name).exists() and str(name) in SHIPPED:
+        return Path(name)
     path = existing(name, "model")
     if path.suffix.lower() in (*_IMAGES, *_CLIPS):
         raise UsageError(f"{path} is no model: the model comes first, then the files")
@@ -59,6 +65,19 @@ def positive(value: float | None, flag: str) -> float | None:
     if value is None or 0 < value < float("inf"):
         return value
     raise UsageError(f"{flag} {value:g}: it must be more than 0, for example {flag} 5")
+
+
+def harden(text: str) -> list[str]:
+    """`linf:8/255` or `l2:0.5` as settings of `train`."""
+    norm, _, size = text.partition(":")
+    top, _, bottom = size.partition("/")
+    try:
+        eps = float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError):
+        eps = 0.0
+    if norm not in ("linf", "l2") or not 0 < eps < float("inf"):
+        raise UsageError(f"--harden {text}: write linf:8/255 or l2:0.5, of pixels in [0, 1]")
+    return ["objective=hardened", f"harden.norm={norm}", f"harden.eps={eps!r}"]
 
 
 def label_counts(text: str) -> list[int | str]:

@@ -28,6 +28,8 @@ class LoaderConfig:
         None  # clips; None: as many as hold about the same number of tokens
     )
     clip_share: float = 0.33  # at least this share of the batches are clips, where there are both
+    # 0: classes come as often as they are in the data; 1: all alike often, the rare ones repeated
+    balance: float = 0.0
     workers: int = 0  # decoder processes; 0 when everything is in memory
     memory_share: float = 0.4  # of the free memory may hold decoded items
 
@@ -114,11 +116,33 @@ class Loader:
         size = min(self.batch_size[kind], len(self.sets[kind]))
         done = 0
         while done < count:
-            order = rng.permutation(len(self.sets[kind]))
+            order = self._order(kind, rng)
             for first in range(0, len(order) - size + 1, size):
                 if done < count:
                     yield np.sort(order[first : first + size])
                     done += 1
+
+    def _order(self, kind: Kind, rng: np.random.Generator) -> np.ndarray:
+        """All positions of a set, shuffled; with `balance` those of rare classes more often.
+
+        A class of n items gets a share that grows as n^(1 - balance); each of its items comes
+        before any of them comes again.
+        """
+        labels = self.sets[kind].labels
+        if self.config.balance == 0 or (labels < 0).any():
+            return rng.permutation(len(labels))
+        _, number, count = np.unique(labels, return_inverse=True, return_counts=True)
+        weight = count ** (1.0 - self.config.balance)
+        wanted = np.maximum(1, np.round(len(labels) * weight / weight.sum())).astype(np.int64)
+        chosen = []
+        for one, amount in enumerate(wanted):
+            members = np.flatnonzero(number == one)
+            rounds = [rng.permutation(members) for _ in range(-(-int(amount) // len(members)))]
+            chosen.append(np.concatenate(rounds)[:amount])
+        short = len(labels) - int(wanted.sum())  # by rounding; an epoch is never cut by it
+        if short > 0:
+            chosen.append(rng.integers(len(labels), size=short))
+        return rng.permutation(np.concatenate(chosen))
 
     def _in_memory(self) -> bool:
         return all(one.memory is not None for one in self.sets.values())

@@ -1,4 +1,4 @@
-"""All that a bundle holds as one plain module: encoder, discriminator, generator, classifier."""
+"""All that a bundle holds as one plain module: encoder, both players, coder, classifier."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from discern.models.backbone import Backbone, BackboneConfig
 from discern.models.classifier import Classifier
+from discern.models.coder import Coder
 from discern.models.discriminator import Discriminator, DiscriminatorConfig
 from discern.models.generator import Generator, GeneratorConfig
 
@@ -19,6 +20,7 @@ class ModelConfig:
     backbone: BackboneConfig
     discriminator: DiscriminatorConfig | None = None
     generator: GeneratorConfig | None = None
+    coder: bool = False  # beside a generator: what it draws of an item, or of a class
     classes: int = 0
     # tuning moves the backbone away from what generator and discriminator were trained with: they
     # keep a copy
@@ -39,6 +41,11 @@ class Model(nn.Module):
             else None
         )
         self.generator = Generator(config.generator, config.backbone) if config.generator else None
+        self.coder = (
+            Coder(config.backbone.width, config.generator.noise, config.classes)
+            if config.coder and config.generator
+            else None
+        )
         self.classifier = Classifier(self.backbone, config.classes) if config.classes else None
 
     @property

@@ -23,6 +23,7 @@ from discern.errors import IntegrityError, UsageError
 from discern.files import TEMPORARY, sync_folder, write_bytes, write_json
 from discern.models.model import Model, ModelConfig, named_tensors
 from discern.security.certainty import Certainty, read_certainty
+from discern.shipped import SHIPPED, shipped
 
 FORMAT = "discern-model/1"
 WEIGHTS, CONFIG, LABELS, PREPROCESS, MANIFEST = (
@@ -92,13 +93,20 @@ def save_bundle(
 
 
 def find_bundle(path: Path | str) -> Path:
-    """The bundle's folder, from itself or from the run folder around it.  Raises UsageError."""
+    """The bundle's folder: itself, in the run folder around it, or one that ships with the package.
+
+    A folder of that name goes before.  Raises UsageError.
+    """
     path = Path(path).expanduser()
+    if not path.exists():
+        path = shipped(path) or path
     for folder in (path, path / "model"):
         if (folder / MANIFEST).is_file():
             return folder
     if not path.exists():
-        raise UsageError(f"{path}: does not exist: name a run folder or its model folder")
+        raise UsageError(
+            f"{path}: does not exist: name a run folder, its model folder or {', '.join(SHIPPED)}"
+        )
     raise UsageError(
         f"{path}: no model in it: name a run folder that has finished, or its model folder"
     )

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from discern.clip import Batch
 from discern.models.backbone import Features
 from discern.models.blocks import init_linear
-from discern.models.discriminator import Discriminator
+from discern.models.coder import Coder
+from discern.models.discriminator import Discriminator, Verdict
 from discern.models.generator import Generator
 from discern.models.tokens import patchify, take_tokens, unpatchify
 from discern.objectives.adversarial import (
@@ -32,9 +33,12 @@ from discern.objectives.adversarial import (
     patch_accuracy,
     relativistic,
 )
-from discern.objectives.coder import Coder
+from discern.objectives.coder import code_loss
+from discern.objectives.forged import contrast_with_negatives, hardest, perceptual
 from discern.objectives.masking import Mask, random_mask
 from discern.objectives.objective import Losses, Objective, ramp
+from discern.objectives.projection import projection_head
+from discern.objectives.time_fakes import TIME_FAKES, fake_time
 
 View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> float, augmented
 
@@ -76,6 +80,12 @@ class MaskedGanConfig:
     penalty: float = 0.1  # gamma of R1 and R2
     penalty_sigma: float = 0.03
     penalty_share: float = 0.25  # of the adversary's items
+    # further ways to learn from fakes, in the adversary's steps: see `forged`
+    forged_views: float = 0.0  # an in-painted item is one more view of it
+    forged_negatives: float = 0.0  # fakes are items unlike all real ones
+    perceptual: float = 0.0  # hidden patches shall be painted so that their features are right
+    hard_views: float = 0.0  # a view moved to look unlike the other one
+    hard_view_size: float = 0.03  # of values in [-1, 1]
     time_fakes: float = 0.2  # clips only: tell real motion from frozen, shuffled and reversed
 
 
@@ -135,8 +145,7 @@ class MaskedGan(Objective):
             total = total + config.reconstruction * reconstruction
             parts["reconstruction"] = reconstruction.item()
         strength = ramp(progress, config.adversary_start) * float(self.adversary_scale)
-        plays = config.patch_adversary > 0 or config.global_adversary > 0
-        if strength > 0 and plays and _chance(config.adversary_chance, rng):
+        if strength > 0 and plays(config) and _chance(config.adversary_chance, rng):
             count = max(2, _share(len(batch.clip), config.adversary_share))
             adversary, said = self._adversary_loss(seen, features, mask, count, rng, progress)
             total, parts = total + strength * adversary, parts | said
@@ -196,7 +205,7 @@ class MaskedGan(Objective):
         clip = self.masked(batch.clip[: _share(len(batch.clip), self.config.code_share)], rng)
         with torch.no_grad():  # the encoder learns nothing here
             pooled = self.discriminator.backbone(clip).pooled
-        return self.coder.loss(pooled, clip, self.generator, rng)
+        return code_loss(self.coder, pooled, clip, self.generator, rng)
 
     def _adversary_loss(
         self,
@@ -246,15 +255,71 @@ class MaskedGan(Objective):
             parts["d_whole"] = whole.item()
             parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean().item())
         parts["diversity"] = diversity(fake.detach(), real)
-        if config.penalty > 0:
+        for name, weight, term in (
+            ("forged_views", config.forged_views, self._forged_views),
+            ("forged_negatives", config.forged_negatives, self._forged_negatives),
+        ):
+            if weight > 0 and config.views > 1:
+                extra = term(features, len(clip) // config.views, verdict)
+                loss, parts[name] = loss + weight * extra, extra.item()
+        if config.perceptual > 0:
+            extra = self._perceptual(real, features, mask, rng)
+            loss, parts["perceptual"] = loss + config.perceptual * extra, extra.item()
+        if config.hard_views > 0 and config.views > 1:
+            extra = self._hard_views(real, features, mask, len(clip) // config.views)
+            loss, parts["hard_views"] = loss + config.hard_views * extra, extra.item()
+        judged = config.patch_adversary > 0 or config.global_adversary > 0
+        if config.penalty > 0 and judged:
             some = _share(count, config.penalty_share)
             loss = loss + config.penalty / 2 * self._penalty(
                 composite[:some].detach(), keep[:some], rng
             )
-        if config.generator_adversary > 0:
+        if config.generator_adversary > 0 and judged:
             (push,) = torch.autograd.grad(fooled, composite, retain_graph=True)
             loss = loss + self._follow(fake, real, push * pixels)
         return loss, parts
+
+    def _forged_views(self, features: Features, items: int, verdict: Verdict) -> Tensor:
+        """An in-painted item against another view of the same item; fakes of noise show none."""
+        pooled = verdict.features.pooled
+        count = len(pooled) - round(len(pooled) * self.config.noise_share)
+        count = min(count, items)
+        other = features.pooled[items : items + count]
+        pair = torch.stack([self.projector(pooled[:count]), self.projector(other)])
+        return contrast(pair, self.config.temperature)
+
+    def _forged_negatives(self, features: Features, items: int, verdict: Verdict) -> Tensor:
+        one, other = self.projector(features.pooled[: 2 * items]).chunk(2)
+        fakes = self.projector(verdict.features.pooled)
+        return contrast_with_negatives(one, other, fakes, self.config.temperature)
+
+    def _perceptual(
+        self, real: Tensor, features: Features, mask: Mask, rng: torch.Generator
+    ) -> Tensor:
+        """The encoder learns through what it hands the generator."""
+        count = max(1, len(real) // 2)
+        real, keep, hidden = real[:count], mask.keep[:count], mask.hidden[:count]
+        noise = self.generator.draw_noise(count, rng)
+        painted = self.generator(noise, tuple(real.shape[2:]), features.tokens[:count], keep)
+        covered = torch.zeros(count, keep.shape[1] + hidden.shape[1], device=real.device).bool()
+        pixels = self._pixel_map(covered.scatter(1, hidden, True), real)
+        judge = self.average[0]
+        assert isinstance(judge, Discriminator)
+        whole = torch.where(pixels, painted, real)
+        return perceptual(lambda clip: judge.backbone(clip).tokens, whole, real, hidden)
+
+    def _hard_views(self, real: Tensor, features: Features, mask: Mask, items: int) -> Tensor:
+        count = min(len(real), items)
+        keep, other = mask.keep[:count], self.projector(features.pooled[items : items + count])
+
+        def unlike(clip: Tensor, target: Tensor) -> Tensor:
+            seen = self.projector(self.discriminator.backbone(clip, keep).pooled)
+            return contrast(torch.stack([seen, target]), self.config.temperature)
+
+        moved = hardest(
+            lambda clip: unlike(clip, other.detach()), real[:count], self.config.hard_view_size
+        )
+        return unlike(moved, other)
 
     def _forge(
         self, real: Tensor, features: Features, mask: Mask, rng: torch.Generator
@@ -324,6 +389,13 @@ class MaskedGan(Objective):
         return unpatchify(spread, grid, shape.tubelet, shape.patch)[:, :, : clip.shape[2]]
 
 
+def plays(config: MaskedGanConfig) -> bool:
+    """Whether any term needs fakes."""
+    weights = (config.patch_adversary, config.global_adversary, config.forged_views)
+    more = (config.forged_negatives, config.perceptual, config.hard_views)
+    return any(weight > 0 for weight in (*weights, *more))
+
+
 def _share(count: int, share: float) -> int:
     """At least one."""
     return max(1, round(count * share))
@@ -332,48 +404,3 @@ def _share(count: int, share: float) -> int:
 def _chance(probability: float, rng: torch.Generator) -> bool:
     """Draws only where there is a doubt."""
     return probability >= 1 or bool(torch.rand((), generator=rng, device=rng.device) < probability)
-
-
-TIME_FAKES = ("real", "frozen", "shuffled", "reversed")
-
-
-def fake_time(clip: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Alter the time of each clip in one of the ways of TIME_FAKES.
-
-    [B, C, T, H, W] -> the same, int64 [B]
-    """
-    B, _, T = clip.shape[:3]
-    what = torch.randint(len(TIME_FAKES), (B,), generator=rng, device=rng.device)
-    order = torch.arange(T, device=rng.device).repeat(B, 1)  # [B, T]
-    frozen = torch.randint(T, (B, 1), generator=rng, device=rng.device).expand(-1, T)
-    shuffled = torch.rand(B, T, generator=rng, device=rng.device).argsort(1)
-    for number, other in enumerate((order, frozen, shuffled, order.flip(1))):
-        order = torch.where((what == number).unsqueeze(1), other, order)
-    order = order.to(clip.device).view(B, 1, T, 1, 1).expand_as(clip)
-    return clip.gather(2, order), what.to(clip.device)
-
-
-class BatchStandardize(nn.Module):
-    """Zero mean and unit deviation over the batch, without learned or running numbers.
-
-    [B, D] -> [B, D]
-
-    Early features all point the same way; without this step in the head (not in the encoder) a
-    contrast needs hundreds of steps to leave the plateau at log B.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.float()
-        return (x - x.mean(dim=0)) * torch.rsqrt(x.var(dim=0, unbiased=False) + 1e-4)
-
-
-def projection_head(width: int, out: int) -> nn.Sequential:
-    """The projector of SimCLR and MoCo v3, with batch statistics only.  [B, D] -> [B, Q]"""
-    layers = (
-        nn.Linear(width, 2 * out),
-        BatchStandardize(),
-        nn.GELU(),
-        nn.Linear(2 * out, out),
-        BatchStandardize(),
-    )
-    return nn.Sequential(*layers).apply(init_linear)

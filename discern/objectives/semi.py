@@ -1,5 +1,5 @@
 """Tuning on labels and on items without: an averaged teacher names what it sees lightly augmented,
-the classifier must say the same of a strongly augmented view.
+the classifier must say the same of a strongly augmented view; one class more may be for fakes.
 
 Sources: Mean Teacher (Tarvainen and Valpola 2017), MixMatch's sharpening (Berthelot et al. 2019),
 ReMixMatch's distribution alignment (Berthelot et al. 2020), FixMatch (Sohn et al. 2020).  Targets
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from discern.clip import Batch
 from discern.models.classifier import Classifier
+from discern.objectives.forged import fake_class
+from discern.objectives.invented import Inventor
 from discern.objectives.objective import Losses, ramp
 from discern.objectives.supervised import Supervised, SupervisedConfig, View
 
@@ -31,6 +33,9 @@ class SemiConfig:
     temperature: float = 0.5  # below 1 sharpens the teacher's answers
     threshold: float = 0.0  # least sureness of an answer that is learned from
     alignment: float = 0.02  # how fast the mean answer is followed; 0: it is not evened out
+    # of one class more, for the generator's fakes (Salimans et al. 2016); 0: there is none
+    fake: float = 0.0
+    fake_share: float = 0.25  # fakes for each unlabelled item of a batch
 
 
 class Semi(Supervised):
@@ -48,8 +53,9 @@ class Semi(Supervised):
         classifier: Classifier,
         view: View,
         weak: View,
+        inventor: Inventor | None = None,
     ) -> None:
-        super().__init__(config, classifier, view)
+        super().__init__(config, classifier, view, inventor)
         self.semi, self.weak = semi, weak
         classes = classifier.head.out_features
         self.register_buffer("mean_answer", torch.full((classes,), 1 / classes))
@@ -63,16 +69,33 @@ class Semi(Supervised):
         if strength == 0 or known == len(batch.clip):
             return super().loss(phase, labelled, rng, progress)
         answer, sure = self._answers(self.weak(batch.clip[known:], rng))
-        views = self.view(batch.clip, rng)
-        clip, target = self._mix(views[:known], self._one_hot(batch.label[:known]), rng)
+        labelled = self._with_generated(labelled, rng)
+        assert labelled.label is not None
+        fakes = self._fakes(batch.clip[known:], rng)
+        views = self.view(torch.cat([labelled.clip, batch.clip[known:], fakes]), rng)
+        views, faked = views[: len(batch.clip)], views[len(batch.clip) :]
+        clip, target = self._mix(views[:known], self._one_hot(labelled.label), rng)
         other, answer = self._mix(views[known:], answer, rng)
-        logits = self._logits(torch.cat([clip, other]), progress)
+        logits = self._logits(torch.cat([clip, other, faked]), progress)
+        logits, on_fakes = logits[: len(batch.clip)], logits[len(batch.clip) :]
         judged = self._judged(logits[:known], target)
         # the targets of unsure items are all zero, so that they and their share in a mix count
         # nothing
         agreement = F.cross_entropy(logits[known:], answer)
         parts = judged.parts | {"agreement": agreement.item(), "sure": sure}
-        return Losses(total=judged.total + strength * agreement, parts=parts)
+        total = judged.total + strength * agreement
+        if len(on_fakes):
+            fake = fake_class(logits[known:], on_fakes)
+            total, parts["fake"] = total + strength * self.semi.fake * fake, fake.item()
+        return Losses(total=total, parts=parts)
+
+    def _fakes(self, like: Tensor, rng: torch.Generator) -> Tensor:
+        """Drawn items beside unlabelled ones; none where there is no class for them."""
+        count = max(1, round(len(like) * self.semi.fake_share)) if self.semi.fake > 0 else 0
+        if count == 0:
+            return like[:0]
+        assert self.inventor is not None
+        return self.inventor.anything(like[:count], rng)
 
     @torch.no_grad()
     def _answers(self, clip: Tensor) -> tuple[Tensor, float]:

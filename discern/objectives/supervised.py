@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from discern.clip import Batch
 from discern.models.classifier import Classifier
+from discern.objectives.invented import Inventor
 from discern.objectives.objective import Losses, Objective
 
 View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> float, augmented
@@ -29,13 +30,21 @@ class SupervisedConfig:
     cutmix: float = 1.0
     mix_chance: float = 0.5  # of mixing a batch at all; half of these by CutMix
     freeze_encoder: float = 0.0  # share of the training in which only the head learns
+    generated: float = 0.0  # share of a batch that is drawn by the generator, classes balanced
 
 
 class Supervised(Objective):
     """Cross-entropy of a classifier on augmented and mixed items."""
 
-    def __init__(self, config: SupervisedConfig, classifier: Classifier, view: View) -> None:
+    def __init__(
+        self,
+        config: SupervisedConfig,
+        classifier: Classifier,
+        view: View,
+        inventor: Inventor | None = None,
+    ) -> None:
         super().__init__()
+        self.inventor = inventor
         self.config = config
         self.classifier = classifier
         self.view = view
@@ -45,12 +54,30 @@ class Supervised(Objective):
 
     def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         assert phase == "classifier" and batch.label is not None
+        batch = self._with_generated(batch, rng)
         clip, target = self._mix(self.view(batch.clip, rng), self._one_hot(batch.label), rng)
         return self._judged(self._logits(clip, progress), target)
 
+    def _with_generated(self, batch: Batch, rng: torch.Generator) -> Batch:
+        """Some items of the batch give way to drawn ones."""
+        count = round(len(batch.clip) * self.config.generated)
+        if count == 0 or batch.label is None:
+            return batch
+        assert self.inventor is not None
+        clip, label, classes = batch.clip.clone(), batch.label.clone(), self._classes
+        chosen = torch.randperm(len(clip), generator=rng, device=rng.device)[:count].to(clip.device)
+        wanted = torch.randint(classes, (count,), generator=rng, device=rng.device).to(clip.device)
+        clip[chosen] = self.inventor.of(wanted, clip[:count], rng)
+        label[chosen] = wanted
+        return Batch(clip=clip, label=label)
+
+    @property
+    def _classes(self) -> int:
+        return self.classifier.head.out_features
+
     def _one_hot(self, label: Tensor) -> Tensor:
         """[B] -> float [B, K]"""
-        return F.one_hot(label, self.classifier.head.out_features).float()
+        return F.one_hot(label, self._classes).float()
 
     def _judged(self, logits: Tensor, target: Tensor) -> Losses:
         """The loss of labelled items, [B, K] twice."""

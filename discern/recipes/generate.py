@@ -108,9 +108,11 @@ def _with_generator(model: Path | str) -> Bundle:
 def _class_number(bundle: Bundle, label: str | None) -> int | None:
     if label is None:
         return None
-    assert bundle.model.generator is not None
-    if not bundle.model.generator.config.classes:
-        raise UsageError("--label: this generator was trained without labels; leave the flag out")
+    if bundle.model.coder is None or not bundle.model.coder.classes:
+        raise UsageError(
+            "--label: this model knows no classes: use one of `discern train --from` a model of "
+            "`discern pretrain`, or leave the flag out"
+        )
     if label not in bundle.labels:
         raise UsageError(f"--label {label}: there are {', '.join(bundle.labels[:10])}")
     return bundle.labels.index(label)

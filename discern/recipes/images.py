@@ -112,7 +112,26 @@ def semi() -> RunConfig:
     return replace(config, objective="semi", data=replace(config.data, loader=loader))
 
 
-TUNING: dict[str, Callable[[], RunConfig]] = {"supervised": supervised, "semi": semi}
+def hardened() -> RunConfig:
+    """Tuning that holds against small malicious changes.
+
+    Gentle augmentation, no smoothing and no mixing: each hides what the attack must find.
+    """
+    config = supervised()
+    return replace(
+        config,
+        objective="hardened",
+        supervised=replace(config.supervised, label_smoothing=0.0, mix_chance=0.0),
+        strong=replace(config.strong, erase=0.0, rotate=0.0, shear=0.0),
+    )
+
+
+TUNING: dict[str, Callable[[], RunConfig]] = {
+    "supervised": supervised,
+    "semi": semi,
+    "hardened": hardened,
+}
+NAMELESS = ("semi", "hardened")  # objectives that learn from items without labels too
 
 
 def tuning(objective: str, overrides: Sequence[str] = ()) -> RunConfig:

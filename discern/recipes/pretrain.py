@@ -14,6 +14,7 @@ from discern.log import Run
 from discern.models.public import load_start
 from discern.models.weights import save_bundle
 from discern.recipes import images
+from discern.recipes.codes import settle_codes
 from discern.recipes.looks import Probe, Samples, together
 from discern.recipes.prepare import (
     divide,
@@ -119,6 +120,7 @@ def _pretrain(run: Run, source: Any, config: RunConfig, start: Any, strict: bool
     if signal is not None and outcome.stopped_by == "signal":
         raise Interrupted(run.out, signal)
     model = pretrained_model(objective.cpu())
+    settle_codes(model, sets, config.seed)
     made = {
         "verb": "pretrain",
         "source": source.spec,

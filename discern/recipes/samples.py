@@ -32,9 +32,8 @@ def draw(
     model: Model, count: int, shape: tuple[int, int, int], seed: int, label: int | None = None
 ) -> np.ndarray:
     """New clips from noise.  -> uint8 [count, T, H, W, 3]"""
-    assert model.generator is not None
     rng = torch.Generator().manual_seed(seed)
-    return _drawn(model, model.generator.draw_noise(count, rng), shape, label)
+    return _drawn(model, _noise(model, count, rng, label), shape)
 
 
 @torch.inference_mode()
@@ -45,10 +44,9 @@ def walk(
 
     -> uint8 [count, T, H, W, 3]
     """
-    assert model.generator is not None
     rng = torch.Generator().manual_seed(seed)
-    start, end = model.generator.draw_noise(2, rng)
-    return _drawn(model, between(start, end, count), shape, label)
+    start, end = _noise(model, 2, rng, label)
+    return _drawn(model, between(start, end, count), shape)
 
 
 def between(start: Tensor, end: Tensor, count: int) -> Tensor:
@@ -62,13 +60,18 @@ def between(start: Tensor, end: Tensor, count: int) -> Tensor:
     return (first * start + second * end) / torch.sin(angle)
 
 
-def _drawn(
-    model: Model, noise: Tensor, shape: tuple[int, int, int], label: int | None
-) -> np.ndarray:
+def _noise(model: Model, count: int, rng: torch.Generator, label: int | None) -> Tensor:
+    """What the generator draws from: noise, or codes of a class.  -> [count, Z]"""
     assert model.generator is not None
-    count = len(noise)
-    labels = None if label is None else torch.full((count,), label)
-    return _frames(model.generator(noise, shape, label=labels))
+    if label is None:
+        return model.generator.draw_noise(count, rng)
+    assert model.coder is not None
+    return model.coder.draw(torch.full((count,), label), rng)
+
+
+def _drawn(model: Model, noise: Tensor, shape: tuple[int, int, int]) -> np.ndarray:
+    assert model.generator is not None
+    return _frames(model.generator(noise, shape))
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from discern.models.public import load_start
 from discern.models.weights import Bundle, save_bundle
 from discern.recipes import images
 from discern.recipes.certainty import learn_certainty
+from discern.recipes.codes import learn_class_codes
 from discern.recipes.prepare import (
     Parts,
     divide,
@@ -64,11 +65,14 @@ def train(
     overrides: Sequence[str] = (),
     strict: bool = False,
     allow_change: bool = False,
+    on_evaluation: Callable[[float], None] | None = None,
+    test: bool = True,
 ) -> dict[str, Any]:
     """Tune a classifier to the target or to the end of budget or patience; then test it once.
 
     With a source of `unlabelled` items it learns from these too, and from those of `source` without
     a label in use; from the latter also when it tunes a pre-trained `base` on images for minutes.
+    `on_evaluation` is told each validation accuracy; without `test` the test split is left alone.
     `exit_code` in the answer is 0 when the target was met or none was set, else 3.
     The same call on an unfinished run resumes it exactly.  Raises UsageError, ConfigError,
     DataError, IntegrityError, and Interrupted after a signal.
@@ -98,14 +102,14 @@ def train(
         loop = replace(loop, patience=patience)
     config = replace(config, loop=budgeted(loop, minutes, steps, images.TRAIN_MINUTES))
     within_bounds(config, pretraining=False)
-    if others and config.objective != "semi":
+    if others and config.objective not in images.NAMELESS:
         raise UsageError(f"--unlabeled: objective={config.objective} learns from labels only")
     settings = {"source": specs, "base": None if base is None else str(base), "labels": labels}
     settings |= {"unlabelled": others}
     settings |= configuration.to_dict(config)
     with Run.open(Path(out), "train", settings, allow_change, MAY_CHANGE) as run:
         parts = divide(data, config.data, run.out, labels=labels, seed=seed)
-        return _train(run, data, parts, others, config, start, strict)
+        return _train(run, data, parts, others, config, start, strict, on_evaluation, test)
 
 
 def configured(
@@ -167,14 +171,16 @@ def _train(
     config: RunConfig,
     start: Bundle | None,
     strict: bool,
+    on_evaluation: Callable[[float], None] | None,
+    tested: bool,
 ) -> dict[str, Any]:
     started = time.monotonic()
     bad = fresh_list(run.out, config.data, strict)
-    nameless = parts.rest if config.objective == "semi" else []
+    nameless = parts.rest if config.objective in images.NAMELESS else []
     joined = source
     if others:
         joined, nameless = joined_with_unlabelled(source, nameless, others)
-    known = (parts.labelled, parts.val, parts.splits.test)
+    known = (parts.labelled, parts.val, parts.splits.test if tested else ())
     chosen_parts: list[tuple[Source, list[int], list[int]]] = [  # with labels, without
         *((source, part, []) for part in known),
         (joined, [], nameless),
@@ -202,12 +208,26 @@ def _train(
             f"{source.spec}: too few labels for a validation split, which a target needs"
         )
     base = None if start is None else start.model
+    if base is not None:
+        learn_class_codes(base, sets, len(parts.classes), config.seed)
     objective = build_objective(config, base, len(parts.classes))
     average = objective.averages[0][1]
-    evaluate = (lambda: {"accuracy": accuracy(average, val)}) if val else None
+
+    def evaluate() -> dict[str, float]:
+        found = accuracy(average, val)
+        if on_evaluation is not None:
+            on_evaluation(found)
+        return {"accuracy": found}
+
     with progress_bar("tuning") as bar:
         outcome, signal = train_objective(
-            objective, sets, config, run, evaluate=evaluate, report=bar, unlabelled=rest
+            objective,
+            sets,
+            config,
+            run,
+            evaluate=evaluate if val else None,
+            report=bar,
+            unlabelled=rest,
         )
     if signal is not None and outcome.stopped_by == "signal":
         raise Interrupted(run.out, signal)

@@ -15,6 +15,7 @@ from discern.report.markup import Markup, join, tag
 from discern.report.pictures import Album
 from discern.report.records import Record, read_record
 from discern.report.samples import generated, reconstructions, wrong_predictions
+from discern.report.search import search
 from discern.report.sections import (
     classes,
     commands,
@@ -34,6 +35,7 @@ Section = Callable[[Record, Album], Markup | None]
 # id -> title, section; a section that has nothing to show returns None and is left out
 SECTIONS: dict[str, tuple[str, Section]] = {
     "summary": ("Summary", lambda record, album: summary(record)),
+    "search": ("Search", lambda record, album: search(record)),
     "comparison": ("Comparison", lambda record, album: comparison(record)),
     "labels": ("Number of labels", lambda record, album: label_counts(record)),
     "learning": ("Learning curves", lambda record, album: learning(record)),

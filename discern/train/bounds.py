@@ -19,6 +19,7 @@ from discern.scale.precision import Precision
 from discern.train.run import RunConfig
 
 COUNTS = {  # name -> the most that is not a slip
+    "attack_steps": 100,
     "width": 16384,
     "height": 16384,
     "depth": 256,
@@ -51,14 +52,25 @@ POSITIVE = {
     "clip_norm",
     "ratio",
     "unlabelled_ratio",
+    "eps",
 }
 SHARES = {
+    "grow",
     *("flip", "grey", "colour_chance", "geometry_chance", "solarize", "posterize", "erase"),
     "backdrop",
     *("erase_area", "translate", "hue", "block_chance", "reconstruction_share", "mix_chance"),
     *("adversary_start", "adversary_share", "adversary_chance", "code_share", "code_chance"),
     *("noise_share", "penalty_share", "opening", "start", "threshold", "alignment"),
-    *("freeze_encoder", "warmup", "final_rate", "allowed_bad", "memory_share", "target_accuracy"),
+    *(
+        "generated",
+        "fake_share",
+        "freeze_encoder",
+        "warmup",
+        "final_rate",
+        "allowed_bad",
+        "memory_share",
+        "target_accuracy",
+    ),
 }
 PARTS = {  # a whole one would leave nothing
     *(
@@ -73,7 +85,7 @@ PARTS = {  # a whole one would leave nothing
     *("clip_share", "false_alarms"),
 }
 REMAINDERS = {"scale", "adversary_keep", "layer_decay"}  # 0 would leave nothing
-TUNING = {"supervised", "semi"}  # objectives
+TUNING = {"supervised", "semi", "hardened"}  # objectives
 RANGES = {"scale", "ratio", "erase_area"}  # from, to
 
 

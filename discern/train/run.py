@@ -27,6 +27,8 @@ from discern.models.discriminator import Discriminator, DiscriminatorConfig
 from discern.models.generator import Generator, GeneratorConfig
 from discern.models.model import Model, ModelConfig
 from discern.objectives.gan import Gan, GanConfig
+from discern.objectives.hardened import HardenConfig, Hardened
+from discern.objectives.invented import Inventor
 from discern.objectives.masked_gan import MaskedGan, MaskedGanConfig
 from discern.objectives.objective import Objective
 from discern.objectives.semi import Semi, SemiConfig
@@ -57,7 +59,7 @@ class DataConfig:
 class RunConfig:
     """Everything that decides a run's numbers.  Each part's defaults stand beside its class."""
 
-    objective: Literal["masked_gan", "gan", "supervised", "semi"]
+    objective: Literal["masked_gan", "gan", "supervised", "semi", "hardened"]
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"  # bf16, fp32, or by a timing probe
@@ -69,6 +71,7 @@ class RunConfig:
     gan: GanConfig = GanConfig()
     supervised: SupervisedConfig = SupervisedConfig()
     semi: SemiConfig = SemiConfig()
+    harden: HardenConfig = HardenConfig()
     view: AugmentConfig = VIEW
     masked: AugmentConfig = MASKED
     alike: AugmentConfig = ADVERSARY
@@ -83,7 +86,11 @@ class RunConfig:
 def build_masked_gan(config: RunConfig, base: Model | None, classes: int) -> Objective:
     discriminator, generator = _players(config, base)
     view, masked = partial(_augment, config.view), partial(_augment, config.masked)
-    return MaskedGan(config.masked_gan, discriminator, generator, view, masked)
+    objective = MaskedGan(config.masked_gan, discriminator, generator, view, masked)
+    if base is not None and base.coder is not None and base.config.generator == config.generator:
+        known = base.coder.state_dict()
+        objective.coder.load_state_dict({k: v for k, v in known.items() if "class" not in k})
+    return objective
 
 
 def build_gan(config: RunConfig, base: Model | None, classes: int) -> Objective:
@@ -94,13 +101,21 @@ def build_gan(config: RunConfig, base: Model | None, classes: int) -> Objective:
 
 def build_supervised(config: RunConfig, base: Model | None, classes: int) -> Objective:
     view = partial(_augment, config.strong)
-    return Supervised(config.supervised, _classifier(config, base, classes), view)
+    classifier = _classifier(config, base, classes)
+    return Supervised(config.supervised, classifier, view, _inventor(config, base))
 
 
 def build_semi(config: RunConfig, base: Model | None, classes: int) -> Objective:
     view, weak = partial(_augment, config.strong), partial(_augment, config.weak)
     classifier = _classifier(config, base, classes)
-    return Semi(config.supervised, config.semi, classifier, view, weak)
+    inventor = _inventor(config, base)
+    return Semi(config.supervised, config.semi, classifier, view, weak, inventor)
+
+
+def build_hardened(config: RunConfig, base: Model | None, classes: int) -> Objective:
+    classifier = _classifier(config, base, classes)
+    view, inventor = partial(_augment, config.strong), _inventor(config, base)
+    return Hardened(config.supervised, config.harden, classifier, view, inventor)
 
 
 # name -> how it is made from a configuration, a model to start from, and the number of classes
@@ -109,6 +124,7 @@ OBJECTIVES: dict[str, Callable[[RunConfig, Model | None, int], Objective]] = {
     "gan": build_gan,
     "supervised": build_supervised,
     "semi": build_semi,
+    "hardened": build_hardened,
 }
 
 
@@ -123,16 +139,20 @@ def pretrained_model(objective: Objective) -> Model:
     assert isinstance(objective, MaskedGan | Gan)
     discriminator, generator = objective.average[0], objective.average[1]
     assert isinstance(discriminator, Discriminator) and isinstance(generator, Generator)
+    coder = objective.coder if isinstance(objective, MaskedGan) else None
     config = ModelConfig(
         backbone=discriminator.backbone.config,
         discriminator=discriminator.config,
         generator=generator.config,
+        coder=coder is not None and bool(coder.seen.sum()),
     )
     model = Model(config)
     model.backbone.load_state_dict(discriminator.backbone.state_dict())
     assert model.discriminator is not None and model.generator is not None
     model.discriminator.load_state_dict(discriminator.state_dict())
     model.generator.load_state_dict(generator.state_dict())
+    if model.coder is not None and coder is not None:
+        model.coder.load_state_dict(coder.state_dict())
     return model.eval()
 
 
@@ -145,6 +165,8 @@ def tuned_model(objective: Objective, base: Model | None) -> Model:
         backbone=classifier.backbone.config,
         discriminator=parts.discriminator if parts else None,
         generator=parts.generator if parts else None,
+        # a coder that was not told the classes cannot draw them
+        coder=base is not None and base.coder is not None and base.coder.classes > 0,
         classes=classifier.head.out_features,
         own_encoder=bool(parts and (parts.discriminator or parts.generator)),
     )
@@ -156,6 +178,7 @@ def tuned_model(objective: Objective, base: Model | None) -> Model:
         for mine, theirs in (
             (model.discriminator, base.discriminator),
             (model.generator, base.generator),
+            (model.coder, base.coder),
         ):
             if mine is not None and theirs is not None:
                 mine.load_state_dict(theirs.state_dict())
@@ -239,6 +262,22 @@ def _classifier(config: RunConfig, base: Model | None, classes: int) -> Classifi
     return Classifier(backbone, classes)
 
 
+def _inventor(config: RunConfig, base: Model | None) -> Inventor | None:
+    """The base's generator where the settings ask for its items.  Raises ConfigError."""
+    fakes = config.objective == "semi" and config.semi.fake > 0
+    if not fakes and config.supervised.generated <= 0:
+        return None
+    name = "semi.fake" if fakes else "supervised.generated"
+    if base is None or base.generator is None:
+        raise ConfigError(f"{name}: needs a generator: start --from a run of `discern pretrain`")
+    if config.supervised.generated > 0 and (base.coder is None or not base.coder.classes):
+        raise ConfigError(
+            "supervised.generated: the model to start from cannot draw classes: "
+            "pre-train with masked_gan.code above 0"
+        )
+    return Inventor(base.generator, base.coder)
+
+
 def _players(config: RunConfig, base: Model | None) -> tuple[Discriminator, Generator]:
     discriminator = Discriminator(config.discriminator, Backbone(config.backbone))
     generator = Generator(config.generator, config.backbone)
@@ -246,7 +285,7 @@ def _players(config: RunConfig, base: Model | None) -> tuple[Discriminator, Gene
         discriminator.backbone.load_state_dict(base.painter_encoder.state_dict())
         if base.discriminator is not None:
             discriminator.load_state_dict(base.discriminator.state_dict())
-        if base.generator is not None:
+        if base.generator is not None and base.config.generator == config.generator:
             generator.load_state_dict(base.generator.state_dict())
     return discriminator, generator
 

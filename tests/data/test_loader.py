@@ -224,3 +224,23 @@ def test_as_batch_turns_axes() -> None:
     assert batch.clip.shape == (2, 3, 2, 2, 3) and batch.clip.is_contiguous()
     assert batch.clip[1, 2, 0, 1, 2].item() == frames[1, 0, 1, 2, 2]
     assert batch.label is not None and batch.label.tolist() == [1, 2]
+
+
+def _uneven(balance: float) -> dict[int, int]:
+    """How often items of each class come in one epoch, where class 1 is rare."""
+    items = MadeUp(images=64).clip_set(Kind.IMAGE)
+    items.labels = (np.arange(64) < 4).astype(np.int64)
+    items.memory = np.zeros((64, 1, 8, 8, 3), dtype=np.uint8)
+    loader = Loader({Kind.IMAGE: items}, LoaderConfig(batch_size=8, balance=balance), seed=0)
+    positions = np.concatenate([request.positions for request in loader.plan(0)])
+    seen = np.bincount(positions, minlength=64)[items.labels == 1]
+    assert seen.max() - seen.min() <= 1  # each before any comes again
+    return dict(zip(*np.unique(items.labels[positions], return_counts=True), strict=True))
+
+
+def test_rare_classes_come_as_often_as_asked() -> None:
+    assert _uneven(0.0) == {0: 60, 1: 4}
+    assert _uneven(1.0) == {0: 32, 1: 32}
+    assert sum(_uneven(0.9).values()) == 64  # rounding cuts no epoch
+    half = _uneven(0.5)
+    assert 4 < half[1] < 32 and sum(half.values()) == 64

@@ -10,14 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from discern.clip import Batch
-from discern.objectives.masked_gan import (
-    TIME_FAKES,
-    BatchStandardize,
-    MaskedGan,
-    fake_time,
-    projection_head,
-)
+from discern.objectives.masked_gan import MaskedGan
 from discern.objectives.masking import random_mask
+from discern.objectives.projection import BatchStandardize, projection_head
+from discern.objectives.time_fakes import TIME_FAKES, fake_time
 from tests.tiny import batch, masked_gan, rng
 
 ONLY: dict[str, dict[str, float]] = {  # settings that leave one term in
