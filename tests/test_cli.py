@@ -27,7 +27,7 @@ OPTIONS = {
     "train": {
         *TRAINING,
         *("--from", "--target-accuracy", "--patience", "--labels", "--unlabeled"),
-        *("--batch", "--rate", "--allow-change"),
+        *("--batch", "--rate", "--allow-change", "--recipe", "--harden"),
     },
     "evaluate": {"--out", "--unknown", "--strict"},
     "compare": {"--out", "--labels", "--minutes", "--from", "--seed"},
@@ -35,7 +35,11 @@ OPTIONS = {
     "generate": {"--out", "--count", "--label", "--walk", "--seed"},
     "reconstruct": {"--out", "--mask", "--seed"},
     "explain": {"--out", "--method", "--label", "--seed"},
-    "data check": {"--strict"},
+    "tune": {
+        *("--out", "--trials", "--from", "--labels", "--minutes", "--steps"),
+        *("--budget", "--seed", "--set"),
+    },
+    "data check": {"--model", "--strict"},
     "data convert": {"--to", "--shards", "--gzip"},
 }
 
@@ -235,6 +239,18 @@ def test_train_passes_its_words_on(
     assert "stopped by  minutes" in printed
     assert "50.0%  (95 %: 40.0% to 60.0%)" in printed
     assert printed.splitlines()[-1].startswith("next: discern evaluate 'a run' ")
+
+
+@pytest.mark.parametrize("size", ["8/255", "linf", "linf:0", "linf:x/2", "l1:3", "l2:1/0"])
+def test_harden_wants_a_norm_and_a_size(size: str, tmp_path: Path) -> None:
+    assert main(["train", str(tmp_path), "--out", "run", "--harden", size]) == 2
+
+
+def test_harden_becomes_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    double = install(monkeypatch, "discern.recipes.train", "train", RESULT)
+    main(["train", str(tmp_path), "--out", "run", "--harden", "linf:8/255", "--set", "a=1"])
+    chosen = ["objective=hardened", "harden.norm=linf", f"harden.eps={8 / 255!r}", "a=1"]
+    assert double.settings["overrides"] == chosen
 
 
 def test_json_is_all_of_stdout(

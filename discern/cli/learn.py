@@ -50,7 +50,10 @@ def pretrain(
     out: Out,
     base: Start = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", metavar="R", help="Named settings.")
+        str | None,
+        typer.Option(
+            "--recipe", metavar="R", help="objects, faces, vehicles, videos; mae, view or gan."
+        ),
     ] = None,
     size: Size = None,
     minutes: Minutes = None,
@@ -95,6 +98,10 @@ def train(
     source: Sources,
     out: Out,
     base: Start = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="R", help="objects, faces, vehicles or videos."),
+    ] = None,
     target: Annotated[
         float | None,
         typer.Option("--target-accuracy", metavar="A", help="Stop at this validation accuracy."),
@@ -151,6 +158,7 @@ def train(
             specs,
             out,
             base=base,
+            recipe=recipe,
             target_accuracy=target,
             minutes=minutes,
             steps=steps,

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from discern.data.light import relight
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -38,6 +40,8 @@ class AugmentConfig:
     geometry_chance: float = 1.0  # of rotate, shear and translate, each
     solarize: float = 0.0  # chance
     posterize: float = 0.0  # chance
+    light: float = 0.0  # how strongly it is lit from a side and shaded, in powers of e
+    light_chance: float = 0.8
     erase: float = 0.0  # chance of one grey rectangle
     erase_area: tuple[float, float] = (0.02, 0.25)
     backdrop: float = 0.0  # of a clip: most that a still frame of another one covers
@@ -96,6 +100,8 @@ def augment(clip: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor
     draw = _Draw(len(clip), rng, clip.device)
     x = to_float(clip)
     x = _move(x, config, draw)
+    if config.light > 0:
+        x = relight(x, config.light, config.light_chance, draw)
     x = _recolour(x, config, draw)
     x = _cover(x, config, draw)
     return _erase(x, config, draw)

@@ -16,6 +16,7 @@ from discern.data.loader import LoaderConfig
 from discern.errors import UsageError
 from discern.models.backbone import SIZES
 from discern.objectives.masked_gan import MaskedGanConfig
+from discern.recipes.uses import USES
 from discern.train.loop import LoopConfig
 from discern.train.optim import OptimConfig
 from discern.train.run import DataConfig, RunConfig
@@ -153,9 +154,20 @@ def recipe(name: str | None) -> RunConfig:
     """A recipe by its name.  Raises UsageError for one that does not exist."""
     if name is None:
         return masked_gan()
+    if name in USES:
+        return USES[name](masked_gan())
     if name not in RECIPES:
-        raise UsageError(f"--recipe {name}: there are {', '.join(RECIPES)}")
+        raise UsageError(f"--recipe {name}: there are {', '.join((*RECIPES, *USES))}")
     return RECIPES[name]()
+
+
+def used_for(config: RunConfig, name: str | None) -> RunConfig:
+    """A tuning fitted to a use.  Raises UsageError for one that does not exist."""
+    if name is None:
+        return config
+    if name not in USES:
+        raise UsageError(f"--recipe {name}: for tuning there are {', '.join(USES)}")
+    return USES[name](config)
 
 
 def sized(config: RunConfig, size: str | None) -> RunConfig:

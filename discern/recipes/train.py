@@ -52,6 +52,7 @@ def train(
     out: Path | str,
     *,
     base: Path | str | None = None,
+    recipe: str | None = None,
     target_accuracy: float | None = None,
     minutes: float | None = None,
     steps: int | None = None,
@@ -86,7 +87,7 @@ def train(
     # an untrained encoder's answers teach nothing within minutes
     semi = bool(others) or (start is not None and _rest_pays(data, labels, minutes, steps))
     config = configured(
-        images.tuning("semi" if semi else "supervised", overrides),
+        images.used_for(images.tuning("semi" if semi else "supervised", overrides), recipe),
         partial(shaped_for, source=data),
         start,
         size=size,

@@ -56,6 +56,7 @@ POSITIVE = {
 }
 SHARES = {
     "grow",
+    "light_chance",
     *("flip", "grey", "colour_chance", "geometry_chance", "solarize", "posterize", "erase"),
     "backdrop",
     *("erase_area", "translate", "hue", "block_chance", "reconstruction_share", "mix_chance"),
