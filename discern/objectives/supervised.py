@@ -55,6 +55,7 @@ class Supervised(Objective):
     def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         assert phase == "classifier" and batch.label is not None
         batch = self._with_generated(batch, rng)
+        assert batch.label is not None
         clip, target = self._mix(self.view(batch.clip, rng), self._one_hot(batch.label), rng)
         return self._judged(self._logits(clip, progress), target)
 

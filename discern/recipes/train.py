@@ -181,7 +181,7 @@ def _train(
     joined = source
     if others:
         joined, nameless = joined_with_unlabelled(source, nameless, others)
-    known = (parts.labelled, parts.val, parts.splits.test if tested else ())
+    known = (parts.labelled, parts.val, parts.splits.test if tested else [])
     chosen_parts: list[tuple[Source, list[int], list[int]]] = [  # with labels, without
         *((source, part, []) for part in known),
         (joined, [], nameless),

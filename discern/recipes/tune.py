@@ -78,7 +78,8 @@ def tune(
     specs = [source] if isinstance(source, str) else list(source)
     if trials < 2:
         raise UsageError(f"--trials {trials}: the first is the defaults, so it takes 2 at least")
-    shared = {"base": None if base is None else str(base), "labels": labels, "seed": seed}
+    shared: dict[str, Any] = {"base": None if base is None else str(base)}
+    shared |= {"labels": labels, "seed": seed}
     shared |= {"minutes": (minutes or MINUTES) if steps is None else minutes, "steps": steps}
     settings = {"source": specs, "overrides": list(overrides), "trials": trials, **shared}
     fixed = {one.partition("=")[0].strip() for one in overrides}
@@ -168,7 +169,7 @@ def _results(
     for flag in ("minutes", "steps"):
         command += [] if shared[flag] is None else [f"--{flag}", f"{shared[flag]:g}"]
     command += [word for one in (*overrides, *flags) for word in ("--set", one)]
-    tested = {}
+    tested: dict[str, dict[str, Any]] = {}
     for name, trial in zip(KEPT, (first, best), strict=True):
         folder = run.out / "trials" / f"{trial.number:04d}"
         if name == "best" and trial.number == first.number:

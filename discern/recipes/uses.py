@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from discern.data.augment import AugmentConfig
 from discern.train.run import RunConfig
 
 
@@ -29,18 +30,22 @@ def faces(config: RunConfig) -> RunConfig:
     freed of uneven light first (Tan & Triggs 2010).  `discern train FOLDER --recipe faces --out DIR
     --minutes 5`; what to expect on Extended Yale B stands in benchmarks/RESULTS.md.
     """
-    lit = {"light": 2.0, "grey": 0.0, "hue": 0.0, "solarize": 0.0, "posterize": 0.0}
     strong = replace(
-        config.strong, scale=(0.7, 1.0), rotate=10.0, shear=0.1, translate=0.08, erase=0.1, **lit
+        _lit(config.strong), scale=(0.7, 1.0), rotate=10.0, shear=0.1, translate=0.08, erase=0.1
     )
     return replace(
         config,
-        view=replace(config.view, scale=(0.5, 1.0), **lit),
+        view=replace(_lit(config.view), scale=(0.5, 1.0)),
         strong=strong,
         weak=replace(config.weak, scale=(0.9, 1.0)),
         supervised=replace(config.supervised, mix_chance=0.2),
         data=replace(config.data, preprocess=replace(config.data.preprocess, even_light=True)),
     )
+
+
+def _lit(config: AugmentConfig) -> AugmentConfig:
+    """Light from a side, and no colour to go by."""
+    return replace(config, light=2.0, grey=0.0, hue=0.0, solarize=0.0, posterize=0.0)
 
 
 def vehicles(config: RunConfig) -> RunConfig:
