@@ -25,6 +25,7 @@ from discern.data.preprocess import PreprocessConfig, even_frames, prepare
 from discern.errors import BadItem, UsageError
 from discern.models.model import Model
 from discern.models.weights import Bundle, load_bundle
+from discern.seal.sign import requiring
 from discern.security.certainty import softmax
 from discern.security.guard import Evidence
 
@@ -32,12 +33,13 @@ CPU = torch.device("cpu")
 BATCH = 256  # images at a time
 
 
-def load(path: Path | str) -> Bundle:
+def load(path: Path | str, *, require_signature: Path | str | None = None) -> Bundle:
     """Read and verify a model: a run folder or its `model` folder.
 
-    Raises UsageError, IntegrityError.
+    With a public key's file it must be signed by that key.  Raises UsageError, IntegrityError.
     """
-    return load_bundle(path)
+    with requiring(require_signature):
+        return load_bundle(path)
 
 
 def preprocessing(bundle: Bundle) -> PreprocessConfig:

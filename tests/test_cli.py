@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from discern.cli import faults, main
-from discern.cli.verbs import DATA_VERBS, VERBS, command_line
+from discern.cli.verbs import DATA_VERBS, SEAL_VERBS, VERBS, command_line
 from discern.errors import DataError, GateError, IntegrityError, UsageError
 
 COMMON = {"--json", "--debug", "--help"}
@@ -29,23 +29,29 @@ OPTIONS = {
         *("--from", "--target-accuracy", "--patience", "--labels", "--unlabeled"),
         *("--batch", "--rate", "--allow-change", "--recipe", "--harden"),
     },
-    "evaluate": {"--out", "--unknown", "--strict"},
+    "evaluate": {"--out", "--unknown", "--strict", "--require-signature"},
     "compare": {"--out", "--labels", "--minutes", "--from", "--seed"},
-    "predict": {"--top"},
-    "generate": {"--out", "--count", "--label", "--walk", "--seed"},
-    "reconstruct": {"--out", "--mask", "--seed"},
-    "explain": {"--out", "--method", "--label", "--seed"},
+    "predict": {"--top", "--require-signature"},
+    "generate": {"--out", "--count", "--label", "--walk", "--seed", "--require-signature"},
+    "reconstruct": {"--out", "--mask", "--seed", "--require-signature"},
+    "explain": {"--out", "--method", "--label", "--seed", "--require-signature"},
     "tune": {
         *("--out", "--trials", "--from", "--labels", "--minutes", "--steps"),
         *("--budget", "--seed", "--set"),
     },
     "data check": {"--model", "--strict"},
+    "seal keygen": {"--out", "--symmetric", "--passphrase-file"},
+    "seal sign": {"--key", "--passphrase-file"},
+    "seal verify": {"--key"},
+    "seal encrypt": {"--out", "--passphrase-file", "--key-file"},
+    "seal decrypt": {"--out", "--passphrase-file", "--key-file"},
     "data convert": {"--to", "--shards", "--gzip"},
 }
 
 
 def verb_words() -> list[str]:
-    return [*VERBS, *(f"data {name}" for name in DATA_VERBS)]
+    groups = {"data": DATA_VERBS, "seal": SEAL_VERBS}
+    return [*VERBS, *(f"{group} {name}" for group, verbs in groups.items() for name in verbs)]
 
 
 def long_options(verb: str) -> set[str]:

@@ -31,6 +31,12 @@ Model = Annotated[
         metavar="MODEL", show_default=False, help="A run folder of `train`, or its model/ folder."
     ),
 ]
+Signed = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature", metavar="KEY.pub", help="Refuse a model not signed by this key."
+    ),
+]
 Start = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from discern.cli import answer, words
-from discern.cli.options import AsJson, Debug, Minutes, Model, Out, Seed, Sources, Start, Strict
+from discern.cli.options import (
+    AsJson,
+    Debug,
+    Minutes,
+    Model,
+    Out,
+    Seed,
+    Signed,
+    Sources,
+    Start,
+    Strict,
+)
 
 
 def evaluate(
@@ -24,6 +35,7 @@ def evaluate(
         ),
     ] = None,
     strict: Strict = False,
+    signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
@@ -35,8 +47,9 @@ def evaluate(
     folder, specs = words.model(model), words.sources(source)
     strange = words.sources(unknown or [])
     from discern.evaluate.evaluate import evaluate as work
+    from discern.seal.sign import requiring
 
-    with answer.one_answer(as_json):
+    with answer.one_answer(as_json), requiring(signed):
         result = work(folder, specs, out, unknown=strange, strict=strict)
     then = ("discern", "compare", *specs, "--from", folder, "--out", f"{out}-compared")
     return answer.finish(result, as_json, answer.command(*then))
@@ -79,14 +92,16 @@ def predict(
     top: Annotated[
         int, typer.Option("--top", metavar="K", min=1, help="Classes to show per file.")
     ] = 1,
+    signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
     """Name what is in images and clips, and how surely."""
     folder, paths = words.model(model), [words.existing(file, "file") for file in files]
     from discern.predict import predict_files
+    from discern.seal.sign import requiring
 
-    with answer.one_answer(as_json):
+    with answer.one_answer(as_json), requiring(signed):
         found = predict_files(folder, paths, top)
     return answer.finish_predictions(found, as_json)
 
@@ -110,14 +125,16 @@ def generate(
         bool, typer.Option("--walk", help="Images on the way from one sample to another.")
     ] = False,
     seed: Seed = 0,
+    signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
     """Make new images or clips."""
     folder = words.model(model)
     from discern.recipes.generate import generate as work
+    from discern.seal.sign import requiring
 
-    with answer.one_answer(as_json):
+    with answer.one_answer(as_json), requiring(signed):
         result = work(folder, count, out, label, seed, between=walk)
     return answer.finish(result, as_json)
 
@@ -134,6 +151,7 @@ def reconstruct(
         float, typer.Option("--mask", metavar="SHARE", help="Share of the patches to hide.")
     ] = 0.75,
     seed: Seed = 0,
+    signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
@@ -141,8 +159,9 @@ def reconstruct(
     folder, path = words.model(model), words.existing(file, "file")
     words.share(mask, "--mask")
     from discern.recipes.generate import reconstruct as work
+    from discern.seal.sign import requiring
 
-    with answer.one_answer(as_json):
+    with answer.one_answer(as_json), requiring(signed):
         result = work(folder, path, out, mask, seed)
     return answer.finish(result, as_json)
 
@@ -164,6 +183,7 @@ def explain(
         typer.Option("--label", metavar="CLASS", help="Why this class, and not the likeliest."),
     ] = None,
     seed: Seed = 0,
+    signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
@@ -174,7 +194,8 @@ def explain(
     """
     folder, path = words.model(model), words.existing(file, "file")
     from discern.recipes.explain import explain as work
+    from discern.seal.sign import requiring
 
-    with answer.one_answer(as_json):
+    with answer.one_answer(as_json), requiring(signed):
         result = work(folder, path, out, method=method, label=label, seed=seed)
     return answer.finish(result, as_json)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from discern.cli import data, learn, search, use
+from discern.cli import data, learn, seal, search, use
 
 # in the order of `discern --help`
 VERBS: dict[str, Callable[..., int]] = {
@@ -27,12 +27,20 @@ VERBS: dict[str, Callable[..., int]] = {
     "tune": search.tune,
 }
 DATA_VERBS: dict[str, Callable[..., int]] = {"check": data.check, "convert": data.convert}
+SEAL_VERBS: dict[str, Callable[..., int]] = {
+    "keygen": seal.keygen,
+    "sign": seal.sign,
+    "verify": seal.verify,
+    "encrypt": seal.encrypt,
+    "decrypt": seal.decrypt,
+}
 
 
 def command_line() -> Any:
     """The whole command line as one command object."""
     program = _group(root, VERBS)
     program.add_typer(_group(data_root, DATA_VERBS), name="data")
+    program.add_typer(_group(seal_root, SEAL_VERBS), name="seal")
     return typer.main.get_command(program)
 
 
@@ -51,6 +59,12 @@ def root(
 
 def data_root(context: typer.Context) -> None:
     """Look at data before using it, or change its form."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def seal_root(context: typer.Context) -> None:
+    """Sign models and check them; lock them and unlock them."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 

@@ -1,7 +1,7 @@
 """Model bundles: safetensors and JSON in a folder, under a manifest of SHA-256 sums; no pickle.
 
 model/  model.safetensors  config.json  labels.json  preprocess.json  manifest.json
-        guard.safetensors, where the model has a guard
+        guard.safetensors, where the model has a guard; signature.json, where it was signed
 The very bytes that were verified are the ones that are used.
 """
 
@@ -22,6 +22,7 @@ from discern import config as configuration
 from discern.errors import IntegrityError, UsageError
 from discern.files import TEMPORARY, sync_folder, write_bytes, write_json
 from discern.models.model import Model, ModelConfig, named_tensors
+from discern.seal.sign import check_bundle
 from discern.security.certainty import Certainty, read_certainty
 from discern.shipped import SHIPPED, shipped
 
@@ -115,10 +116,13 @@ def find_bundle(path: Path | str) -> Path:
 def load_bundle(path: Path | str) -> Bundle:
     """Read and verify a bundle.
 
-    Raises UsageError when there is none, IntegrityError when it was altered.
+    Raises UsageError when there is none, IntegrityError when it was altered, or is not signed as
+    `requiring` asks.
     """
     folder = find_bundle(path)
-    manifest = _json(folder / MANIFEST, _read(folder, MANIFEST))
+    listed = _read(folder, MANIFEST)
+    check_bundle(folder, listed)
+    manifest = _json(folder / MANIFEST, listed)
     if manifest.get("format") != FORMAT:
         raise IntegrityError(
             f"{folder / MANIFEST}: format {manifest.get('format')!r}, this version reads {FORMAT!r}"
