@@ -62,7 +62,17 @@ def main() -> int:
     tables = [few_labels(path) for path in paths]
     page = "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`.\n\n"
     grids = [grid(path) for path in sorted((HERE / "results").glob("pretraining_*.json"))]
-    measured = [shipped(), fakes(), joint(), *explain(), *guard(), tfrecord(), attention(), step()]
+    measured = [
+        shipped(),
+        fakes(),
+        joint(),
+        *explain(),
+        *guard(),
+        tfrecord(),
+        attention(),
+        step(),
+        gallery(),
+    ]
     page += "\n".join([*tables, *(text for text, _ in grids), *measured])
     readme, about = README.read_text(), CARD.read_text()
     # one seed is a trial, not a claim: it stands in RESULTS.md alone
@@ -256,6 +266,19 @@ def step() -> str:
     for name, row in found["rows"].items():
         rows.append(f"| {name} | {row['ms']:.0f} | {row['ratio']:.2f} |")
     return "\n".join(["### Cost of a pre-training step, 2 cores", "", *rows, ""])
+
+
+def gallery() -> str:
+    found = _read("gallery.json")
+    if found is None:
+        return ""
+    times = found["milliseconds"]
+    text = (
+        f"{found['vectors']:,} vectors of {found['names']:,} names, {found['width']} numbers each, "
+        f"one core: {times['median']:.1f} ms for an answer (median; 99 % within "
+        f"{times['p99']:.1f} ms). `{found['command']}`"
+    )
+    return "\n".join(["### Gallery", "", text, ""])
 
 
 def explain() -> list[str]:

@@ -90,7 +90,7 @@ def evidence(model: Model, items: ClipSet, *, head: bool) -> Evidence:
 
 def classify(bundle: Bundle, clips: Sequence[Clip]) -> np.ndarray:
     """Class probabilities of decoded images and clips.  -> [N, K]"""
-    batches = [_batch(clip, preprocessing(bundle)) for clip in clips]
+    batches = [one_batch(clip, preprocessing(bundle)) for clip in clips]
     logits = [forward(bundle.model, [batch]) for batch in batches]  # sizes may differ
     return bundle.certainty.probabilities(np.concatenate(logits))
 
@@ -130,7 +130,7 @@ def _batches(items: ClipSet) -> Iterable[Batch]:
     return evaluation_batches(items, size)
 
 
-def _batch(clip: Clip, preprocess: PreprocessConfig) -> Batch:
+def one_batch(clip: Clip, preprocess: PreprocessConfig) -> Batch:
     """A batch of one."""
     frames = prepare(clip, preprocess)
     if clip.kind is Kind.CLIP:
@@ -144,7 +144,7 @@ def _predict_file(bundle: Bundle, path: Path, top: int, limits: Limits) -> dict[
     except BadItem as error:
         return {"file": str(path), "error": str(error)}
     sure = bundle.certainty
-    found = look(bundle.model, [_batch(clip, preprocessing(bundle))], head=sure.asks_head)
+    found = look(bundle.model, [one_batch(clip, preprocessing(bundle))], head=sure.asks_head)
     row = sure.probabilities(found.logits.numpy())[0]
     best = np.argsort(-row)[:top]
     return {

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from discern.cli import faults, main
-from discern.cli.verbs import DATA_VERBS, SEAL_VERBS, VERBS, command_line
+from discern.cli.verbs import DATA_VERBS, GALLERY_VERBS, SEAL_VERBS, VERBS, command_line
 from discern.errors import DataError, GateError, IntegrityError, UsageError
 
 COMMON = {"--json", "--debug", "--help"}
@@ -40,6 +40,12 @@ OPTIONS = {
         *("--budget", "--seed", "--set"),
     },
     "data check": {"--model", "--strict"},
+    "gallery enroll": {"--model", "--source", "--require-signature"},
+    "gallery identify": {"--model", "--top", "--require-signature"},
+    "gallery verify": {"--model", "--require-signature"},
+    "gallery calibrate": {"--model", "--false-match", "--require-signature"},
+    "gallery list": set(),
+    "gallery remove": set(),
     "seal keygen": {"--out", "--symmetric", "--passphrase-file"},
     "seal sign": {"--key", "--passphrase-file"},
     "seal verify": {"--key"},
@@ -50,7 +56,7 @@ OPTIONS = {
 
 
 def verb_words() -> list[str]:
-    groups = {"data": DATA_VERBS, "seal": SEAL_VERBS}
+    groups = {"data": DATA_VERBS, "gallery": GALLERY_VERBS, "seal": SEAL_VERBS}
     return [*VERBS, *(f"{group} {name}" for group, verbs in groups.items() for name in verbs)]
 
 

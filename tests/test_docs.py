@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from discern.cli.verbs import DATA_VERBS, SEAL_VERBS, VERBS, command_line
+from discern.cli.verbs import DATA_VERBS, GALLERY_VERBS, SEAL_VERBS, VERBS, command_line
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -26,7 +26,7 @@ TEXTS = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SEC
 BLOCK = re.compile(r"<!-- runnable(: slow)? -->\n```bash\n(.*?)```", re.DOTALL)
 # in the order of a user's work: a later page uses what an earlier one has made
 TRAINING_PAGES = ["pretrain", "train", "evaluate", "predict", "generate", "reconstruct", "compare"]
-TRAINING_PAGES += ["explain", "data", "seal", "tune", "../models", "../uses"]
+TRAINING_PAGES += ["explain", "data", "gallery", "seal", "tune", "../models", "../uses"]
 
 
 def name_of(path: Path) -> str:
@@ -120,10 +120,11 @@ def test_tour_runs(tmp_path: Path) -> None:
 
 def test_every_verb_has_a_page() -> None:
     pages = {path.stem for path in (ROOT / "docs" / "verbs").glob("*.md")}
-    assert pages == {*VERBS, "data", "seal"}
+    assert pages == {*VERBS, "data", "gallery", "seal"}
 
 
-GROUPED = [*(f"data {name}" for name in DATA_VERBS), *(f"seal {name}" for name in SEAL_VERBS)]
+GROUPS = {"data": DATA_VERBS, "gallery": GALLERY_VERBS, "seal": SEAL_VERBS}
+GROUPED = [f"{group} {name}" for group, verbs in GROUPS.items() for name in verbs]
 
 
 @pytest.mark.parametrize("verb", [*VERBS, *GROUPED])

@@ -17,6 +17,17 @@ from discern.files import json_text
 _SHOWN = (
     "verdict",
     "label",
+    "name",
+    "same",
+    "score",
+    "threshold",
+    "false_match",
+    "true_match",
+    "impostor_pairs",
+    "added",
+    "removed",
+    "names",
+    "key_id",
     "probability",
     "method",
     "deletion",
@@ -36,7 +47,9 @@ _SHOWN = (
     "report",
     "out",
 )
-_SHARES = frozenset({"target", "accuracy", "balanced_accuracy", "macro_f1"})
+_SHARES = frozenset(
+    {"false_match", "true_match", "target", "accuracy", "balanced_accuracy", "macro_f1"}
+)
 
 
 @contextlib.contextmanager
@@ -74,6 +87,22 @@ def finish_predictions(found: Sequence[Mapping[str, Any]], as_json: bool) -> int
             rows.append((str(entry["file"]), entry.get("error") or text))
         print("\n".join(columns(rows)))
     return EXIT_DATA if broken else EXIT_DONE
+
+
+def finish_names(found: Sequence[Mapping[str, Any]], as_json: bool) -> int:
+    """One line per file: who it is, or `not enrolled`; files that cannot be read say why."""
+    if as_json:
+        say_json(list(found))
+    else:
+        rows = []
+        for entry in found:
+            ranked = "  ".join(f"{one['name']} {one['score']:.2f}" for one in entry.get("top", []))
+            text = ranked if entry.get("enrolled") else f"not enrolled  (nearest: {ranked})"
+            rows.append((str(entry["file"]), entry.get("error") or text))
+        print("\n".join(columns(rows)))
+        if any(entry.get("calibrated") is False for entry in found):
+            print("not calibrated: `discern gallery calibrate` settles the threshold")
+    return EXIT_DATA if any("error" in entry for entry in found) else EXIT_DONE
 
 
 def finish_check(found: Mapping[str, Any], as_json: bool, then: str) -> int:

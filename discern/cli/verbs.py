@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from discern.cli import data, learn, seal, search, use
+from discern.cli import data, gallery, learn, seal, search, use
 
 # in the order of `discern --help`
 VERBS: dict[str, Callable[..., int]] = {
@@ -27,6 +27,14 @@ VERBS: dict[str, Callable[..., int]] = {
     "tune": search.tune,
 }
 DATA_VERBS: dict[str, Callable[..., int]] = {"check": data.check, "convert": data.convert}
+GALLERY_VERBS: dict[str, Callable[..., int]] = {
+    "enroll": gallery.enroll,
+    "identify": gallery.identify,
+    "verify": gallery.verify,
+    "calibrate": gallery.calibrate,
+    "list": gallery.show,
+    "remove": gallery.remove,
+}
 SEAL_VERBS: dict[str, Callable[..., int]] = {
     "keygen": seal.keygen,
     "sign": seal.sign,
@@ -40,6 +48,7 @@ def command_line() -> Any:
     """The whole command line as one command object."""
     program = _group(root, VERBS)
     program.add_typer(_group(data_root, DATA_VERBS), name="data")
+    program.add_typer(_group(gallery_root, GALLERY_VERBS), name="gallery")
     program.add_typer(_group(seal_root, SEAL_VERBS), name="seal")
     return typer.main.get_command(program)
 
@@ -59,6 +68,12 @@ def root(
 
 def data_root(context: typer.Context) -> None:
     """Look at data before using it, or change its form."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def gallery_root(context: typer.Context) -> None:
+    """Know people, vehicles and things that were never a training class."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 

@@ -175,9 +175,10 @@ def _derived(
         raise IntegrityError(f"{file}: not a header that this version reads ({FORMAT})")
     if passphrase is None:
         raise UsageError(f"{file}: sealed with a passphrase: give it by --passphrase-file")
-    n, r, p = (kdf[name] if name in kdf else None for name in ("n", "r", "p"))
-    if not (type(n) is type(r) is type(p) is int):
+    parts = [kdf.get(name) for name in ("n", "r", "p")]
+    if any(type(part) is not int for part in parts):
         raise IntegrityError(f"{file}: altered: copy it again")
+    n, r, p = (int(part or 0) for part in parts)
     # before any memory is asked for: the header is not yet known to be ours
     fits = 2**14 <= n <= 2**20 and n & (n - 1) == 0 and 1 <= r <= 32 and 1 <= p <= MOST_P
     if not fits or 128 * n * r > MOST_MEMORY:
