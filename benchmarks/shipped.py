@@ -190,7 +190,8 @@ def transfer(args: argparse.Namespace) -> None:
         if method == "shipped":
             more += ["--from", "discern-nano"]
         load, started = os.getloadavg()[0], time.time()
-        one = discern("train", folder, args, work, seed, args.minutes, *more)
+        of = argparse.Namespace(**vars(args) | {"data": data})
+        one = discern("train", folder, of, work, seed, args.minutes, *more)
         names = ("accuracy", "accuracy_interval", "validation_accuracy", "steps", "samples")
         found["cells"][name] = {k: one.get(k) for k in (*names, "labels_used")} | {
             "wall_minutes": (time.time() - started) / 60,

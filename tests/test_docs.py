@@ -26,7 +26,7 @@ TEXTS = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SEC
 BLOCK = re.compile(r"<!-- runnable(: slow)? -->\n```bash\n(.*?)```", re.DOTALL)
 # in the order of a user's work: a later page uses what an earlier one has made
 TRAINING_PAGES = ["pretrain", "train", "evaluate", "predict", "generate", "reconstruct", "compare"]
-TRAINING_PAGES += ["explain", "data", "gallery", "seal", "tune", "../models", "../uses"]
+TRAINING_PAGES += ["explain", "attack", "data", "gallery", "seal", "tune", "../models", "../uses"]
 
 
 def name_of(path: Path) -> str:

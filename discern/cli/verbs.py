@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from discern.cli import data, gallery, learn, seal, search, use
+from discern.cli import attack, data, gallery, learn, seal, search, use
 
 # in the order of `discern --help`
 VERBS: dict[str, Callable[..., int]] = {
@@ -24,6 +24,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "generate": use.generate,
     "reconstruct": use.reconstruct,
     "explain": use.explain,
+    "attack": attack.attack,
     "tune": search.tune,
 }
 DATA_VERBS: dict[str, Callable[..., int]] = {"check": data.check, "convert": data.convert}
@@ -73,7 +74,7 @@ def data_root(context: typer.Context) -> None:
 
 
 def gallery_root(context: typer.Context) -> None:
-    """Know people, vehicles and things that were never a training class."""
+    """Know people and things that were no training class."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 

@@ -67,17 +67,24 @@ def positive(value: float | None, flag: str) -> float | None:
     raise UsageError(f"{flag} {value:g}: it must be more than 0, for example {flag} 5")
 
 
+def size(text: str, flag: str) -> float:
+    """A size such as 8/255 or 0.5."""
+    top, _, bottom = text.partition("/")
+    try:
+        value = float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError):
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{flag} {text}: write 8/255 or 0.5, of pixels in [0, 1]")
+    return value
+
+
 def harden(text: str) -> list[str]:
     """`linf:8/255` or `l2:0.5` as settings of `train`."""
-    norm, _, size = text.partition(":")
-    top, _, bottom = size.partition("/")
-    try:
-        eps = float(top) / float(bottom or 1)
-    except (ValueError, ZeroDivisionError):
-        eps = 0.0
-    if norm not in ("linf", "l2") or not 0 < eps < float("inf"):
+    norm, _, eps = text.partition(":")
+    if norm not in ("linf", "l2"):
         raise UsageError(f"--harden {text}: write linf:8/255 or l2:0.5, of pixels in [0, 1]")
-    return ["objective=hardened", f"harden.norm={norm}", f"harden.eps={eps!r}"]
+    return ["objective=hardened", f"harden.norm={norm}", f"harden.eps={size(eps, '--harden')!r}"]
 
 
 def label_counts(text: str) -> list[int | str]:

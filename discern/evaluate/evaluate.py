@@ -76,23 +76,11 @@ def evaluate(
             f"--unknown: {bundle.path} has no guard{_why_none(bundle)}: "
             "`discern train` with more items makes one"
         )
-    data = open_source(specs)
-    new = sorted(set(data.classes) - set(bundle.labels))
-    if new:
-        raise DataError(
-            f"{data.spec}: classes that the model does not know: {', '.join(new[:5])}; "
-            f"it knows {', '.join(bundle.labels[:8])}"
-        )
-    chosen = _unseen(bundle.path.parent, specs, data)
-    if not chosen:
-        raise DataError(f"{data.spec}: no labels to measure with: give each class a folder")
+    data, chosen = _to_measure(bundle, specs)
     settings = {"model": str(model), "source": specs, "unknown": others, "strict": strict}
     with Run.open(Path(out), "evaluate", settings) as run:
         bad = BadFiles(run.out / "bad_files.jsonl", strict=strict)
-        sets = clip_sets(
-            data, chosen, preprocessing(bundle), classes=bundle.labels, limits=Limits()
-        )
-        load_all(sets.values(), bad, MEMORY)
+        sets = _loaded(bundle, data, chosen, bad)
         seen = sum(map(len, sets.values()))
         strange = _unknown_sets(bundle, others, bad, seen) if others else None
         results = measure(bundle.model, sets, bundle.labels, run.out, bundle.certainty, strange)
@@ -105,6 +93,39 @@ def evaluate(
         run.results(results)
         results["report"] = str(write_report(run.out))
     return results
+
+
+def measured_sets(bundle: Bundle, specs: Sequence[str], bad: BadFiles) -> dict[Kind, ClipSet]:
+    """The items of sources that `evaluate` measures a model on.  Raises DataError."""
+    data, chosen = _to_measure(bundle, specs)
+    sets = {kind: one for kind, one in _loaded(bundle, data, chosen, bad).items() if len(one)}
+    if not sets:
+        raise DataError(
+            f"{data.spec}: none of the items can be read: `discern data check` says why"
+        )
+    return sets
+
+
+def _to_measure(bundle: Bundle, specs: Sequence[str]) -> tuple[Source, list[int]]:
+    data = open_source(specs)
+    new = sorted(set(data.classes) - set(bundle.labels))
+    if new:
+        raise DataError(
+            f"{data.spec}: classes that the model does not know: {', '.join(new[:5])}; "
+            f"it knows {', '.join(bundle.labels[:8])}"
+        )
+    chosen = _unseen(bundle.path.parent, specs, data)
+    if not chosen:
+        raise DataError(f"{data.spec}: no labels to measure with: give each class a folder")
+    return data, chosen
+
+
+def _loaded(
+    bundle: Bundle, data: Source, chosen: Sequence[int], bad: BadFiles
+) -> dict[Kind, ClipSet]:
+    sets = clip_sets(data, chosen, preprocessing(bundle), classes=bundle.labels, limits=Limits())
+    load_all(sets.values(), bad, MEMORY)
+    return sets
 
 
 def measure(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from discern.files import write_bytes
+from discern.report.attack import attacked
 from discern.report.certainty import calibration, guard
 from discern.report.comparison import comparison, label_counts
 from discern.report.markup import Markup, join, tag
@@ -42,6 +43,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "confusion": ("Confusion", lambda record, album: confusion(record)),
     "calibration": ("How sure", lambda record, album: calibration(record)),
     "guard": ("Unknown items", lambda record, album: guard(record)),
+    "attack": ("Under attack", lambda record, album: attacked(record)),
     "classes": ("Classes", lambda record, album: classes(record)),
     "wrong": ("Wrong predictions", wrong_predictions),
     "generated": ("Generated samples", generated),

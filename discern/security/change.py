@@ -65,8 +65,10 @@ def lengths(change: Tensor) -> Tensor:
     return change.flatten(1).norm(dim=1).view(-1, *([1] * (change.ndim - 1)))
 
 
-def slope_of(loss: Callable[[Tensor], Tensor], clip: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss [B], its gradient, and the logits [B, K], of a loss that returns `(losses, logits)`."""
+def slope_of(
+    loss: Callable[[Tensor], tuple[Tensor, Tensor]], clip: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a loss that returns `(losses [B], what they came of)`: both, the gradient between them."""
     leaf = clip.detach().requires_grad_()
     with torch.enable_grad():
         losses, logits = loss(leaf)

@@ -72,15 +72,11 @@ def apgd_dlr(
         if not len(open_):
             break
         wanted = targets[open_, column]
-        found = apgd(
-            model,
-            clip[open_],
-            label[open_],
-            ball,
-            rng,
-            steps,
-            lambda logits, own, wanted=wanted: targeted_dlr(logits, own, wanted[: len(own)]),
-        )
+
+        def loss_to(logits: Tensor, own: Tensor, wanted: Tensor = wanted) -> Tensor:
+            return targeted_dlr(logits, own, wanted)
+
+        found = apgd(model, clip[open_], label[open_], ball, rng, steps, loss_to)
         moved[open_] = found
         with torch.no_grad():
             fooled = model(found).argmax(dim=1) != label[open_]
@@ -147,7 +143,7 @@ def checkpoints(steps: int) -> set[int]:
     """Where step sizes are judged (Croce & Hein 2020, section 3.2)."""
     shares, found = [0.0, 0.22], set()
     while shares[-1] <= 1.0:
-        found.add(math.ceil(shares[-1] * steps))
+        found.add(math.ceil(round(shares[-1] * steps, 6)))
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
     return found
 

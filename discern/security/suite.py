@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from discern.security.change import Ball, Logits, slope_of
 from discern.security.losses import cross_entropy
 
 STANDARD = ("apgd_ce", "apgd_dlr", "square")
+WHITE, WHITE_STEPS = ("apgd_ce", "apgd_dlr"), 40  # what a black box is held against
 CHECKED = 64  # items that the flags are raised on
 BETTER = 0.02  # a black box may be ahead by chance
 REPEATS = 3
@@ -77,8 +79,9 @@ def red_flags(
         flags.append(f"{dead:.0%} of the gradients are zero: gradient attacks cannot climb")
     if _optimises(model, clip):
         flags.append("the model computes gradients while it answers: it may defend by optimizing")
-    white = _left(model, "pgd", clip, label, ball, seed)
     if ball.norm == "linf":
+        gradients = suite(model, clip, label, ball, names=WHITE, seed=seed, steps=WHITE_STEPS)
+        white = float(gradients.stands.float().mean())
         black = _left(model, "square", clip, label, ball, seed)
         if black < white - BETTER:
             flags.append(
@@ -112,20 +115,10 @@ def _is_random(model: Logits, clip: Tensor) -> bool:
 
 def _optimises(model: Logits, clip: Tensor) -> bool:
     """Whether the model asks for gradients of its own while it is asked for none."""
-    seen = []
-    real = torch.autograd.grad
-
-    def watched(*arguments: object, **settings: object) -> object:
-        seen.append(True)
-        return real(*arguments, **settings)  # type: ignore[arg-type]
-
-    torch.autograd.grad = watched  # type: ignore[assignment]
-    try:
+    with mock.patch.object(torch.autograd, "grad", wraps=torch.autograd.grad) as asked:
         with torch.no_grad():
             model(clip[:2])
-    finally:
-        torch.autograd.grad = real
-    return bool(seen)
+    return bool(asked.called)
 
 
 def _with_loss(model: Logits, label: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
