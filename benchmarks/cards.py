@@ -67,7 +67,7 @@ def transfer() -> str:
         both = " | ".join(f"{100 * block[of]['mean']:.1f}" for of in ("shipped", "scratch"))
         rows.append(f"| {SETS[data]} | {labels} | {both} | {points(block['gain'])} |")
     note = (
-        f"{found['minutes']:g} minute of tuning each, 2 cores, mean over seeds, paired 95 % "
+        f"{found['minutes']:g} minutes of tuning each, 2 cores, mean over seeds, paired 95 % "
         f"intervals. `{found['command']}`"
     )
     return "\n".join([*rows, "", note])

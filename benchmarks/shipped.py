@@ -1,7 +1,7 @@
 """The weights that ship with the package: made from data whose terms allow it, and what they give.
 
     python benchmarks/shipped.py make --minutes 12
-    python benchmarks/shipped.py transfer --minutes 1 --seeds 0 1 2
+    python benchmarks/shipped.py transfer --minutes 0.5 --seeds 0 1 2
 
 `make` pre-trains on the training images of CIFAR-10, then on these and made-up clips, and packs the
 encoder, generator and discriminator as half-precision numbers.  `transfer` tunes them on data that
@@ -40,7 +40,7 @@ FIRST = 15.0  # minutes on images alone
 SCHEDULE = ["--size", "nano", "--seed", "0"]
 # data set -> settings, labels per class (`all`: no limit)
 SETS: dict[str, tuple[list[str], tuple[str, ...]]] = {
-    "tiny_imagenet_vehicles": ([], ("10", "all")),
+    "tiny_imagenet_vehicles": ([], ("10", "100", "all")),
     "extended_yaleb": ([], ("3", "all")),
     "jhmdb": (["data.group_by={film}"], ("10", "all")),
 }

@@ -23,6 +23,7 @@ from discern.data.limits import Limits
 from discern.data.loader import as_batch, evaluation_batches
 from discern.data.preprocess import PreprocessConfig, even_frames, prepare
 from discern.errors import BadItem, UsageError
+from discern.export.run import Exported, exported_at, load_exported
 from discern.models.model import Model
 from discern.models.weights import Bundle, load_bundle
 from discern.seal.sign import requiring
@@ -103,8 +104,13 @@ def predict_files(
 ) -> list[dict[str, Any]]:
     """Name what is in files: one entry each, with `top` classes, or `error` if it is unreadable.
 
-    Where the model has a guard, also whether the item is `unknown`: unlike all that it knows.
+    Where the model has a guard, also whether the item is `unknown`: unlike all that it knows.  The
+    model may be an exported one.
     """
+    exported = None if isinstance(model, Bundle) else exported_at(model)
+    if exported is not None:
+        runner = load_exported(exported)
+        return [_answer_file(runner, Path(file), top, limits or Limits()) for file in files]
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     require_classifier(bundle)
     return [_predict_file(bundle, Path(file), top, limits or Limits()) for file in files]
@@ -130,11 +136,17 @@ def _batches(items: ClipSet) -> Iterable[Batch]:
     return evaluation_batches(items, size)
 
 
+def model_frames(clip: Clip, preprocess: PreprocessConfig) -> np.ndarray:
+    """A decoded item as a model sees it.  -> uint8 [T, h, w, 3]"""
+    frames = prepare(clip, preprocess)
+    if clip.kind is Kind.IMAGE:
+        return frames
+    return frames[even_frames(len(frames), preprocess.frames)]
+
+
 def one_batch(clip: Clip, preprocess: PreprocessConfig) -> Batch:
     """A batch of one."""
-    frames = prepare(clip, preprocess)
-    if clip.kind is Kind.CLIP:
-        frames = frames[even_frames(len(frames), preprocess.frames)]
+    frames = model_frames(clip, preprocess)
     return as_batch(frames[None], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
 
 
@@ -146,13 +158,29 @@ def _predict_file(bundle: Bundle, path: Path, top: int, limits: Limits) -> dict[
     sure = bundle.certainty
     found = look(bundle.model, [one_batch(clip, preprocessing(bundle))], head=sure.asks_head)
     row = sure.probabilities(found.logits.numpy())[0]
+    return _said(path, clip, row, bundle.labels, top, sure.judge(clip.kind, found))
+
+
+def _answer_file(exported: Exported, path: Path, top: int, limits: Limits) -> dict[str, Any]:
+    preprocess = configuration.from_dict(PreprocessConfig, exported.preprocess)
+    try:
+        clip = read_file(path, preprocess, limits)
+    except BadItem as error:
+        return {"file": str(path), "error": str(error)}
+    row, judged = exported.answer(clip.kind, model_frames(clip, preprocess))
+    return _said(path, clip, row, exported.labels, top, judged)
+
+
+def _said(
+    path: Path, clip: Clip, row: np.ndarray, labels: Sequence[str], top: int, judged: dict[str, Any]
+) -> dict[str, Any]:
     best = np.argsort(-row)[:top]
     return {
         "file": str(path),
         "kind": str(clip.kind),
-        "label": bundle.labels[best[0]],
+        "label": labels[best[0]],
         "probability": float(row[best[0]]),
-        "top": [{"label": bundle.labels[i], "probability": float(row[i])} for i in best],
-        **sure.judge(clip.kind, found),
+        "top": [{"label": labels[i], "probability": float(row[i])} for i in best],
+        **judged,
         "notes": list(clip.notes),
     }

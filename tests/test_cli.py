@@ -35,6 +35,7 @@ OPTIONS = {
     "generate": {"--out", "--count", "--label", "--walk", "--seed", "--require-signature"},
     "reconstruct": {"--out", "--mask", "--seed", "--require-signature"},
     "explain": {"--out", "--method", "--label", "--seed", "--require-signature"},
+    "export": {"--to", "--out", "--check", "--seed", "--require-signature"},
     "attack": {
         *("--norm", "--eps", "--suite", "--items", "--steps", "--out", "--at-least", "--seed"),
         "--require-signature",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from discern.cli import attack, data, gallery, learn, seal, search, use
+from discern.cli import attack, data, export, gallery, learn, seal, search, use
 
 # in the order of `discern --help`
 VERBS: dict[str, Callable[..., int]] = {
@@ -24,6 +24,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "generate": use.generate,
     "reconstruct": use.reconstruct,
     "explain": use.explain,
+    "export": export.export,
     "attack": attack.attack,
     "tune": search.tune,
 }

@@ -21,8 +21,8 @@ from discern.explain.table import EXPLAINERS
 from discern.models.model import Model
 from discern.models.weights import Bundle, load_bundle
 from discern.objectives.masking import Mask
-from discern.predict import preprocessing, read_file, require_classifier
-from discern.recipes.generate import CLIPS, IMAGES, prepared, write_picture
+from discern.predict import model_frames, preprocessing, read_file, require_classifier
+from discern.recipes.generate import CLIPS, IMAGES, write_picture
 from discern.recipes.samples import as_clip, paint, sheet
 
 DEFAULT = "gradients"  # the most faithful one: benchmarks/explain.py
@@ -61,7 +61,7 @@ def explain(
         clip = read_file(Path(file), preprocess, Limits())
     except BadItem as error:
         raise DataError(f"{file}: {error}") from None
-    frames = prepared(clip, preprocess)  # [T, h, w, 3]
+    frames = model_frames(clip, preprocess)  # [T, h, w, 3]
     zero = np.zeros(1, dtype=np.int64)
     item = to_float(as_batch(frames[None], zero, zero).clip)
     subject = subject_of(bundle.model)

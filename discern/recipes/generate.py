@@ -11,12 +11,11 @@ from discern.clip import Clip, Kind
 from discern.data.images import write_image
 from discern.data.layout import Sample, sample_to_record
 from discern.data.limits import Limits
-from discern.data.preprocess import PreprocessConfig, even_frames, prepare
 from discern.data.tfrecord import write_records
 from discern.data.videos import write_video
 from discern.errors import BadItem, DataError, UsageError
 from discern.models.weights import Bundle, load_bundle
-from discern.predict import preprocessing, read_file
+from discern.predict import model_frames, preprocessing, read_file
 from discern.recipes.samples import CLIP_FPS, as_clip, draw, paint, sheet, walk
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -85,7 +84,7 @@ def reconstruct(
         raise DataError(f"{file}: {error}") from None
     if out.suffix.lower() not in (*IMAGES, *CLIPS):
         raise UsageError(f"--out {out}: write a .png, .jpg, .webp, .mp4 or .gif")
-    frames = prepared(clip, preprocess)[None]  # [1, T, h, w, 3]
+    frames = model_frames(clip, preprocess)[None]  # [1, T, h, w, 3]
     seen, painted = paint(bundle.model, frames, mask, seed)
     row = sheet(np.concatenate([frames, seen, painted]), columns=3)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -116,14 +115,6 @@ def _class_number(bundle: Bundle, label: str | None) -> int | None:
     if label not in bundle.labels:
         raise UsageError(f"--label {label}: there are {', '.join(bundle.labels[:10])}")
     return bundle.labels.index(label)
-
-
-def prepared(clip: Clip, preprocess: PreprocessConfig) -> np.ndarray:
-    """A decoded item as the model sees it.  -> uint8 [T, h, w, 3]"""
-    frames = prepare(clip, preprocess)
-    if clip.kind is Kind.IMAGE:
-        return frames
-    return frames[even_frames(len(frames), preprocess.frames)]
 
 
 def write_picture(clip: Clip, path: Path) -> None:

@@ -1,0 +1,63 @@
+"""What is exported: a tuned model as one plain graph, from the pixels of prepared frames on.
+
+uint8 [B, T, h, w, 3] -> probabilities [B, K], logits [B, K], features [B, D] and, where the guard
+asks for it, verdict [B]
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from discern.clip import Kind
+from discern.models.weights import Bundle
+
+INPUT = "frames"
+OUTPUTS = ("probabilities", "logits", "features")
+VERDICT = "verdict"
+
+
+class Graph(nn.Module):
+    """Scaling of pixels, encoder, head, temperature."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        model, sure = bundle.model, bundle.certainty
+        assert model.classifier is not None
+        self.backbone, self.head = model.backbone, model.classifier.head
+        self.temperature = 1.0 if sure.temperature is None else float(sure.temperature)
+        asked = sure.asks_head and model.discriminator is not None
+        self.discriminator = model.discriminator if asked else None
+        self.encoder = model.encoder if asked else None
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        clip = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
+        features = self.backbone(clip).pooled.float()
+        logits = self.head(features).float()
+        found = ((logits / self.temperature).softmax(dim=1), logits, features)
+        if self.discriminator is None:
+            return found
+        own = features if self.encoder is None else self.encoder(clip).pooled
+        return (*found, self.discriminator.judge_whole(own, detach=False))
+
+
+def outputs_of(graph: Graph) -> tuple[str, ...]:
+    """The names of what the graph gives."""
+    return OUTPUTS if graph.discriminator is None else (*OUTPUTS, VERDICT)
+
+
+def example(bundle: Bundle, kind: Kind, count: int, seed: int = 0) -> Tensor:
+    """Smooth made-up items as the graph of a kind takes them.  -> uint8 [B, T, h, w, 3]"""
+    size = bundle.preprocess
+    frames = 1 if kind is Kind.IMAGE else int(size.get("frames", 8))
+    shape = (frames, int(size["height"]), int(size["width"]))
+    drawn = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, min(frames, 3), 4, 4, generator=drawn)
+    fine = nn.functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=False)
+    return (fine * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
+
+
+def kinds_of(bundle: Bundle) -> list[Kind]:
+    """The kinds that a model was tuned on; both, where its bundle does not say."""
+    known = [kind for kind in Kind if str(kind) in bundle.certainty.facts]
+    return known or list(Kind)

@@ -1,0 +1,130 @@
+"""An exported model: its folder in, answers as the bundle gives them out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from discern.clip import Kind
+from discern.errors import IntegrityError, UsageError
+from discern.security.certainty import Certainty, read_certainty
+from discern.security.guard import Evidence
+
+FORMAT = "discern-export/1"
+ABOUT, GUARD = "discern.json", "guard.safetensors"
+MOST_ABOUT = 16 * 2**20  # bytes
+Runner = Callable[[np.ndarray], dict[str, np.ndarray]]  # uint8 [B, T, h, w, 3] -> outputs by name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """Graphs by kind, and what a bundle says about its input and its answers."""
+
+    folder: Path
+    labels: list[str]
+    preprocess: dict[str, Any]
+    certainty: Certainty
+    runners: Mapping[Kind, Runner]
+
+    def answer(self, kind: Kind, frames: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """Probabilities [K] and the guard's keys, of one item [T, h, w, 3].  Raises UsageError."""
+        if kind not in self.runners:
+            known = ", ".join(str(one) for one in self.runners)
+            raise UsageError(f"{self.folder}: exported for {known} only, not for a {kind}")
+        found = self.runners[kind](frames[None])
+        verdict = found.get("verdict")
+        seen = Evidence(
+            torch.from_numpy(found["features"]),
+            torch.from_numpy(found["logits"]),
+            None if verdict is None else torch.from_numpy(verdict),
+        )
+        return found["probabilities"][0], self.certainty.judge(kind, seen)
+
+
+def exported_at(path: Path | str) -> Path | None:
+    """The folder of an export, from itself or one of its graphs; None for anything else."""
+    path = Path(path)
+    folder = path.parent if path.is_file() else path
+    return folder if (folder / ABOUT).is_file() else None
+
+
+def load_exported(folder: Path) -> Exported:
+    """Read and verify an export.  Raises UsageError, IntegrityError."""
+    about = _about(folder)
+    for name, said in about["files"].items():
+        path = folder / name
+        if name != Path(name).name or path.is_symlink() or not path.is_file():
+            raise IntegrityError(f"{path}: missing, or not a plain file: copy the folder again")
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != said:
+                raise IntegrityError(f"{path}: not the file that {ABOUT} names: copy it again")
+    runner = RUNNERS.get(about["to"])
+    if runner is None:
+        raise UsageError(f"{folder}: a torch.export program: load it with torch.export.load")
+    guard = folder / GUARD
+    tensors = safetensors.torch.load_file(guard) if GUARD in about["files"] else {}
+    return Exported(
+        folder=folder,
+        labels=[str(label) for label in about["labels"]],
+        preprocess=dict(about["preprocess"]),
+        certainty=read_certainty(
+            about["certainty"],
+            tensors,
+            width=int(about["width"]),
+            head=bool(about["head"]),
+            where=str(guard),
+        ),
+        runners={Kind(k): runner(folder / one["file"]) for k, one in about["graphs"].items()},
+    )
+
+
+def onnx_runner(path: Path) -> Runner:
+    """An onnxruntime session on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_outputs()]
+    (given,) = (one.name for one in session.get_inputs())
+    return lambda frames: dict(zip(names, session.run(names, {given: frames}), strict=True))
+
+
+def openvino_runner(path: Path) -> Runner:
+    """A compiled OpenVINO model on the CPU, in single precision."""
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    names = [next(iter(one.get_names())) for one in compiled.outputs]
+
+    def run(frames: np.ndarray) -> dict[str, np.ndarray]:
+        found = compiled([frames])
+        return {name: np.array(found[place]) for place, name in enumerate(names)}
+
+    return run
+
+
+RUNNERS: dict[str, Callable[[Path], Runner]] = {"onnx": onnx_runner, "openvino": openvino_runner}
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    path = folder / ABOUT
+    if path.is_symlink() or path.stat().st_size > MOST_ABOUT:
+        raise IntegrityError(f"{path}: not a plain file of its size: copy the folder again")
+    try:
+        about = json.loads(path.read_bytes())
+    except ValueError:
+        about = None
+    wanted = {"to", "files", "labels", "preprocess", "certainty", "width", "head", "graphs"}
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not wanted <= set(about):
+        raise IntegrityError(f"{path}: not an export that this version reads ({FORMAT})")
+    return about

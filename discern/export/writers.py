@@ -1,0 +1,83 @@
+"""Graphs to files: ONNX, OpenVINO and torch.export, each by one function in the table."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from discern.export.graph import INPUT, Graph, outputs_of
+
+OPSET = 20
+Writer = Callable[[Graph, Tensor, Path], list[str]]  # graph, example of two, stem -> file names
+
+
+def write_onnx(graph: Graph, frames: Tensor, stem: Path) -> list[str]:
+    """stem.onnx, with a batch of any size and the weights inside."""
+    import onnx  # noqa: F401  # named in the error where it is missing
+    import onnxscript  # noqa: F401
+
+    path = stem.with_suffix(".onnx")
+    with _quiet():
+        program = torch.onnx.export(
+            graph,
+            (frames,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(outputs_of(graph)),
+            dynamic_shapes={"frames": {0: Dim("batch", min=1)}},
+            opset_version=OPSET,
+            external_data=False,
+            optimize=True,
+        )
+        assert program is not None
+        program.save(path)
+    return [path.name]
+
+
+def write_openvino(graph: Graph, frames: Tensor, stem: Path) -> list[str]:
+    """stem.xml and stem.bin, by way of ONNX; numbers stay of single precision."""
+    import openvino
+
+    write_onnx(graph, frames, stem)
+    path = stem.with_suffix(".onnx")
+    try:
+        # read by the core: the converter in Python would report its use over the network
+        model = openvino.Core().read_model(path)
+        openvino.save_model(model, stem.with_suffix(".xml"), compress_to_fp16=False)
+    finally:
+        path.unlink()
+    return [f"{stem.name}.xml", f"{stem.name}.bin"]
+
+
+def write_program(graph: Graph, frames: Tensor, stem: Path) -> list[str]:
+    """stem.pt2, for `torch.export.load`."""
+    path = stem.with_suffix(".pt2")
+    with _quiet():
+        program = torch.export.export(
+            graph, (frames,), dynamic_shapes={"frames": {0: Dim("batch", min=1)}}
+        )
+        torch.export.save(program, path)
+    return [path.name]
+
+
+WRITERS: dict[str, Writer] = {
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+    "program": write_program,
+}
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "program": ".pt2"}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells its stages, and warns of what it does itself."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,172 @@
+"""`discern export`: a tuned model in; a folder with graphs that give the same answers out."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from discern.clip import Kind
+from discern.data.badfiles import BadFiles
+from discern.data.preprocess import even_frames
+from discern.errors import GateError, UsageError
+from discern.evaluate.evaluate import measured_sets
+from discern.export.graph import INPUT, Graph, example, kinds_of, outputs_of
+from discern.export.run import ABOUT, FORMAT, GUARD, RUNNERS, Runner
+from discern.export.writers import SUFFIXES, WRITERS
+from discern.files import TEMPORARY, sha256, sync_folder, write_bytes, write_json
+from discern.models.weights import Bundle
+from discern.predict import load, require_classifier
+from discern.recipes.progress import progress_bar
+from discern.repro import versions
+
+BATCHES = (1, 2, 7)
+MADE_UP = 32  # items of the parity check where no source is given
+CHECKED = 1000  # items of a source
+TOLERANCE = 1e-4  # of probabilities
+
+
+def export(
+    model: Path | str,
+    to: str,
+    out: Path | str,
+    *,
+    check: Sequence[str] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write the graphs of a model, and check that they give what it gives.
+
+    Checked are items of the sources `check`, else made-up ones, in batches of 1, 2 and 7.  Raises
+    UsageError, GateError (probabilities differ by more than 1e-4; nothing is left written).
+    """
+    started = time.monotonic()
+    if to not in WRITERS:
+        raise UsageError(f"--to {to}: there are {', '.join(WRITERS)}")
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"--out {out}: in use: choose another folder")
+    bundle = load(model)
+    require_classifier(bundle)
+    graph = Graph(bundle).eval()
+    temporary = out.with_name(f"{TEMPORARY}{out.name[:40]}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        about = _written(bundle, graph, to, temporary, check, seed)
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(out.parent)
+    return {
+        "verb": "export",
+        "to": to,
+        "out": str(out),
+        "graphs": {kind: one["file"] for kind, one in about["graphs"].items()},
+        "parity": about["parity"],
+        "bytes": sum(path.stat().st_size for path in out.iterdir()),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _written(
+    bundle: Bundle, graph: Graph, to: str, folder: Path, check: Sequence[str], seed: int
+) -> dict[str, Any]:
+    graphs: dict[str, Any] = {}
+    parity: dict[str, Any] = {}
+    names: list[str] = []
+    checked = _items(bundle, check, seed)
+    with progress_bar("exporting") as bar:
+        for place, (kind, items) in enumerate(checked.items()):
+            bar(place / len(checked), str(kind))
+            two = example(bundle, kind, 2)  # a batch of one would be taken for a constant
+            names += WRITERS[to](graph, two, folder / str(kind))
+            path = folder / f"{kind}{SUFFIXES[to]}"
+            graphs[str(kind)] = {"file": path.name, "frames": two.shape[1]}
+            parity[str(kind)] = _parity(graph, _runner(to, path, graph), items, path)
+    guards = bundle.certainty.tensors()
+    if guards:
+        write_bytes(folder / GUARD, safetensors.torch.save(guards))
+        names.append(GUARD)
+    about = {
+        "format": FORMAT,
+        "to": to,
+        "graphs": graphs,
+        "input": {
+            "name": INPUT,
+            "type": "uint8",
+            "shape": ["batch", "frames", "height", "width", 3],
+        },
+        "outputs": list(outputs_of(graph)),
+        "labels": bundle.labels,
+        "preprocess": bundle.preprocess,
+        "certainty": bundle.certainty.settings(),
+        "width": bundle.model.config.backbone.width,
+        "head": bundle.model.discriminator is not None,
+        "parity": parity,
+        "versions": versions(),
+        "files": {name: sha256(folder / name) for name in names},
+    }
+    write_json(folder / ABOUT, about)
+    return about
+
+
+def _items(bundle: Bundle, check: Sequence[str], seed: int) -> dict[Kind, Tensor]:
+    """uint8 [N, T, h, w, 3] of every kind that is exported."""
+    kinds = kinds_of(bundle)
+    found = {kind: example(bundle, kind, MADE_UP, seed + 1) for kind in kinds}
+    if check:
+        for kind, items in measured_sets(bundle, list(check), BadFiles(None)).items():
+            frames = items.take(np.arange(min(len(items), CHECKED)))
+            if kind is Kind.CLIP:
+                frames = frames[:, even_frames(frames.shape[1], items.preprocess.frames)]
+            if kind in found:
+                found[kind] = torch.from_numpy(np.ascontiguousarray(frames))
+    return found
+
+
+def _runner(to: str, path: Path, graph: Graph) -> Runner:
+    if to in RUNNERS:
+        return RUNNERS[to](path)
+    program = torch.export.load(path).module()
+    names = outputs_of(graph)
+
+    def run(frames: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            found = program(torch.from_numpy(frames))
+        return {name: value.numpy() for name, value in zip(names, found, strict=True)}
+
+    return run
+
+
+def _parity(graph: Graph, runner: Runner, items: Tensor, path: Path) -> dict[str, Any]:
+    """How far both are apart at most.  Raises GateError."""
+    apart: dict[str, float] = {}
+    for batch in BATCHES:
+        most = 0.0
+        # every batch size on some items, and the largest on all
+        some = items if batch == max(BATCHES) else items[: 8 * batch]
+        for first in range(0, len(some), batch):
+            frames = some[first : first + batch]
+            with torch.inference_mode():
+                wanted = graph(frames)[0].numpy()
+            found = runner(frames.numpy())["probabilities"]
+            if found.shape != wanted.shape or not np.isfinite(found).all():
+                raise GateError(f"{path.name}: gives {found.shape}, not {wanted.shape}")
+            most = max(most, float(np.abs(found - wanted).max()))
+        apart[str(batch)] = most
+    if max(apart.values()) > TOLERANCE:
+        raise GateError(
+            f"{path.name}: probabilities differ from the model's by {max(apart.values()):.2g}, "
+            f"more than {TOLERANCE:g}: not kept"
+        )
+    return {"items": len(items), "largest_difference": apart, "tolerance": TOLERANCE}

@@ -1,0 +1,165 @@
+"""Exported models: the same answers from the same files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from discern.cli import main
+from discern.data.clipset import ClipSet
+from discern.errors import GateError, IntegrityError, UsageError
+from discern.export import writers
+from discern.export.graph import Graph, example, kinds_of, outputs_of
+from discern.export.run import load_exported
+from discern.models.backbone import BackboneConfig
+from discern.models.discriminator import DiscriminatorConfig
+from discern.models.model import Model, ModelConfig
+from discern.models.weights import load_bundle, save_bundle
+from discern.predict import predict_files
+from discern.recipes import export as recipe
+from discern.recipes.certainty import learn_certainty
+from discern.recipes.export import export
+from discern.security.guard import GuardConfig
+from tests.test_docs import write_clip
+from tests.tiny import random_sets
+
+NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "openvino")}
+
+
+def _need(to: str) -> None:
+    for name in NEEDS.get(to, ()):
+        pytest.importorskip(name, reason=f"{name} is missing: pip install 'discern[export]'")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a guard that asks the discriminator, an image and a clip."""
+    folder = tmp_path_factory.mktemp("export")
+    torch.manual_seed(0)
+    shape = BackboneConfig(width=32, depth=2, heads=2, patch=4)
+    config = ModelConfig(
+        backbone=shape, discriminator=DiscriminatorConfig(hidden=16), classes=3, own_encoder=True
+    )
+    model = Model(config).eval()
+    assert model.classifier is not None
+    model.classifier.head.weight.data *= 30
+    sets: dict[Any, ClipSet] = dict(random_sets(images=60, clips=40))
+    sure = learn_certainty(model, sets, sets, GuardConfig(false_alarms=0.2), 0)
+    assert sure.asks_head and sure.temperature is not None
+    size = {"height": 16, "width": 16, "frames": 4, "stored_frames": 6}
+    save_bundle(
+        folder / "model", model, labels=list("abc"), preprocess=size, made={}, certainty=sure
+    )
+    drawn = np.random.default_rng(0)
+    for number in range(3):
+        pixels = np.kron(drawn.integers(0, 256, (5, 4, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    write_clip(folder / "clip.mp4", drawn.integers(0, 256, (8, 32, 32, 3)))
+    return folder
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_files_get_the_same_answers(to: str, place: Path, tmp_path: Path) -> None:
+    _need(to)
+    found = export(place / "model", to, tmp_path / "out")
+    for kind in ("image", "clip"):
+        assert max(found["parity"][kind]["largest_difference"].values()) <= 1e-4
+        assert set(found["parity"][kind]["largest_difference"]) == {"1", "2", "7"}
+    files = [*(place / f"{number}.png" for number in range(3)), place / "clip.mp4"]
+    ours = predict_files(place / "model", files, top=3)
+    theirs = predict_files(tmp_path / "out", files, top=3)
+    for one, other in zip(ours, theirs, strict=True):
+        assert [x["label"] for x in one["top"]] == [x["label"] for x in other["top"]]
+        for x, y in zip(one["top"], other["top"], strict=True):
+            assert x["probability"] == pytest.approx(y["probability"], abs=1e-4)
+        assert one["unknown"] == other["unknown"] and one["kind"] == other["kind"]
+        assert one["guard_score"] == pytest.approx(other["guard_score"], abs=0.02)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    assert "error" in predict_files(tmp_path / "out", [broken])[0]
+
+
+def test_one_graph_may_be_named(place: Path, tmp_path: Path, capsys: Any) -> None:
+    _need("onnx")
+    words = ["export", str(place / "model"), "--to", "onnx", "--out", str(tmp_path / "out")]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["graphs"]["image"] == "image.onnx"
+    graph = str(tmp_path / "out" / "image.onnx")
+    assert main(["predict", graph, str(place / "0.png"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["label"] in "abc"
+    assert main(words) == 2  # the folder is in use
+
+
+def test_a_program_gives_the_same(place: Path, tmp_path: Path) -> None:
+    found = export(place / "model", "program", tmp_path / "out")
+    assert max(found["parity"]["clip"]["largest_difference"].values()) <= 1e-4
+    with pytest.raises(UsageError, match=r"torch\.export\.load"):
+        predict_files(tmp_path / "out", [place / "0.png"])
+
+
+def test_what_differs_is_not_kept(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[..., Any] = recipe._runner
+
+    def bent(*arguments: Any) -> Any:
+        run = real(*arguments)
+
+        def shifted(frames: np.ndarray) -> dict[str, np.ndarray]:
+            found = run(frames)
+            return found | {"probabilities": found["probabilities"] + 1e-3}
+
+        return shifted
+
+    monkeypatch.setattr(recipe, "_runner", bent)
+    with pytest.raises(GateError, match="differ"):
+        export(place / "model", "program", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_altered_exports_are_refused(place: Path, tmp_path: Path) -> None:
+    _need("onnx")
+    export(place / "model", "onnx", tmp_path / "out")
+    graph = tmp_path / "out" / "image.onnx"
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 1
+    graph.write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"image\.onnx"):
+        load_exported(tmp_path / "out")
+    about = tmp_path / "out" / "discern.json"
+    about.write_text("{}")
+    with pytest.raises(IntegrityError, match="not an export"):
+        load_exported(tmp_path / "out")
+
+
+def test_the_graph_is_the_model(place: Path) -> None:
+    bundle = load_bundle(place / "model")
+    graph = Graph(bundle).eval()
+    assert outputs_of(graph) == ("probabilities", "logits", "features", "verdict")
+    for kind in kinds_of(bundle):
+        frames = example(bundle, kind, 3)
+        clip = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        with torch.no_grad():
+            found, logits = graph(frames)[:2], bundle.model(clip)
+        torch.testing.assert_close(found[1], logits)
+        expected = torch.from_numpy(bundle.certainty.probabilities(logits.numpy()))
+        torch.testing.assert_close(found[0], expected.float())
+
+
+def test_a_missing_extra_is_named(place: Path, tmp_path: Path, capsys: Any) -> None:
+    def missing(*arguments: Any) -> list[str]:
+        raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(writers.WRITERS, "onnx", missing)
+        words = ["export", str(place / "model"), "--to", "onnx", "--out", str(tmp_path / "out")]
+        assert main(words) == 2
+    assert "discern[export]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
