@@ -35,6 +35,10 @@ OPTIONS = {
     "generate": {"--out", "--count", "--label", "--walk", "--seed", "--require-signature"},
     "reconstruct": {"--out", "--mask", "--seed", "--require-signature"},
     "explain": {"--out", "--method", "--label", "--seed", "--require-signature"},
+    "serve": {
+        *("--host", "--port", "--token-file", "--gallery", "--workers", "--tls-cert", "--tls-key"),
+        *("--insecure", "--require-signature"),
+    },
     "export": {"--to", "--out", "--check", "--seed", "--require-signature"},
     "attack": {
         *("--norm", "--eps", "--suite", "--items", "--steps", "--out", "--at-least", "--seed"),
@@ -158,7 +162,7 @@ WRONG = [
     (["reconstruct", "pretrained", "photo.jpg", "--out", "a.png", "--mask", "75"], 2, "0.75"),
     (["data", "convert", "photos", "out", "--to", "tfrecords"], 2, "did you mean tfrecord?"),
     (["data", "convert", "photos", "out", "--to", "zip"], 2, "tfrecord, folder"),
-    (["serve", "pretrained"], 2, "No such command 'serve'"),
+    (["publish", "pretrained"], 2, "No such command 'publish'"),
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from discern.cli import attack, data, export, gallery, learn, seal, search, use
+from discern.cli import attack, data, export, gallery, learn, seal, search, serve, use
 
 # in the order of `discern --help`
 VERBS: dict[str, Callable[..., int]] = {
@@ -25,6 +25,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "reconstruct": use.reconstruct,
     "explain": use.explain,
     "export": export.export,
+    "serve": serve.serve,
     "attack": attack.attack,
     "tune": search.tune,
 }

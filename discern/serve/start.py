@@ -1,0 +1,86 @@
+"""A server's process: settings in, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from discern.serve.app import make_app
+from discern.serve.settings import ServeConfig
+
+VARIABLE = "DISCERN_SERVE"  # how worker processes learn their settings
+MOST_HEADERS = 64 * 2**10  # bytes
+MOST_CONNECTIONS = 1024
+KEEP_ALIVE = 5  # seconds
+
+
+class TimedProtocol(H11Protocol):
+    """Closes connections whose headers do not come (slow loris)."""
+
+    seconds = 10.0
+    _expiry: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expiry = self.loop.call_later(self.seconds, self._expire)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport is not None and not self.transport.is_closing() and self._expiry is None:
+            self._expiry = self.loop.call_later(self.seconds, self._expire)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        super().connection_lost(exc)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        waits = self.cycle is None or self.cycle.response_complete
+        if waits and self.transport is not None:
+            self.transport.close()
+
+
+def serve(config: ServeConfig) -> None:
+    """Serve until SIGINT or SIGTERM, and answer what was accepted first."""
+    TimedProtocol.seconds = config.header_seconds
+    shared: dict[str, Any] = {
+        "host": config.host,
+        "port": config.port,
+        "http": TimedProtocol,
+        "ws": "none",
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "timeout_keep_alive": KEEP_ALIVE,
+        "timeout_graceful_shutdown": config.drain_seconds,
+        "limit_concurrency": MOST_CONNECTIONS,
+        "h11_max_incomplete_event_size": MOST_HEADERS,
+        "ssl_certfile": config.certificate,
+        "ssl_keyfile": config.key,
+    }
+    if config.workers == 1:
+        uvicorn.run(make_app(config), **shared)
+        return
+    os.environ[VARIABLE] = json.dumps(dataclasses.asdict(config))
+    make = "discern.serve.start:from_environment"
+    # a worker that dies is replaced by uvicorn's supervisor
+    uvicorn.run(make, factory=True, workers=config.workers, **shared)
+
+
+def from_environment() -> FastAPI:
+    """The service of a worker process."""
+    return make_app(ServeConfig(**json.loads(os.environ[VARIABLE])))
