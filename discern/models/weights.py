@@ -86,8 +86,12 @@ def save_bundle(
         old = folder.parent / f"{TEMPORARY}old-{folder.name}"
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old)
+        try:
+            temporary.rename(folder)
+        except BaseException:
+            old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     else:
         temporary.rename(folder)
     sync_folder(folder.parent)
@@ -102,8 +106,10 @@ def find_bundle(path: Path | str) -> Path:
     if not path.exists():
         path = shipped(path) or path
     for folder in (path, path / "model"):
-        if (folder / MANIFEST).is_file():
-            return folder
+        # a kill between the two renames of `save_bundle` leaves the older one under its other name
+        for one in (folder, folder.parent / f"{TEMPORARY}old-{folder.name}"):
+            if (one / MANIFEST).is_file():
+                return one
     if not path.exists():
         raise UsageError(
             f"{path}: does not exist: name a run folder, its model folder or {', '.join(SHIPPED)}"

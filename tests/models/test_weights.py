@@ -219,3 +219,15 @@ def test_an_altered_guard_is_refused(tmp_path: Path) -> None:
     _reseal(folder, GUARD, safetensors.torch.save({"image.bank": torch.zeros(3, 32)}))
     with pytest.raises(IntegrityError, match="not a guard for this model"):
         load_bundle(folder)
+
+
+def test_a_kill_between_the_renames_leaves_the_older_one(tmp_path: Path) -> None:
+    from tests.seal.conftest import tiny_model
+
+    folder = tmp_path / "run" / "model"
+    save_bundle(folder, tiny_model(), labels=["a", "b"], preprocess={}, made={})
+    folder.rename(folder.parent / ".tmp-old-model")
+    for name in (folder, folder.parent):
+        assert load_bundle(name).labels == ["a", "b"]
+    save_bundle(folder, tiny_model(), labels=["c", "d"], preprocess={}, made={})
+    assert load_bundle(folder).labels == ["c", "d"]
