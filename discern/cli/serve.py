@@ -74,9 +74,12 @@ def serve(
 
     scheme = "http" if tls_cert is None else "https"
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
-    if as_json:
-        answer.say_json({"verb": "serve", "model": str(folder), "url": url})
-    else:
-        print(f"serving {folder} at {url} (Ctrl-C stops it)", flush=True)
-    work(config)
+
+    def ready() -> None:
+        if as_json:
+            answer.say_json({"verb": "serve", "model": str(folder), "url": url})
+        else:
+            print(f"serving {folder} at {url} (Ctrl-C stops it)", flush=True)
+
+    work(config, ready)
     return 0

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from discern.serve.app import make_app
+from discern.serve.engine import Engine
 from discern.serve.settings import ServeConfig
 
 VARIABLE = "DISCERN_SERVE"  # how worker processes learn their settings
@@ -54,8 +56,11 @@ class TimedProtocol(H11Protocol):
             self.transport.close()
 
 
-def serve(config: ServeConfig) -> None:
-    """Serve until SIGINT or SIGTERM, and answer what was accepted first."""
+def serve(config: ServeConfig, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGINT or SIGTERM, and answer what was accepted first.
+
+    `ready` is called once the model is known to be one.  Raises as `make_app` does.
+    """
     TimedProtocol.seconds = config.header_seconds
     shared: dict[str, Any] = {
         "host": config.host,
@@ -73,8 +78,12 @@ def serve(config: ServeConfig) -> None:
         "ssl_keyfile": config.key,
     }
     if config.workers == 1:
-        uvicorn.run(make_app(config), **shared)
+        app = make_app(config)
+        ready()
+        uvicorn.run(app, **shared)
         return
+    Engine(config).queue.close()  # what is wrong with the model is told here, and once
+    ready()
     os.environ[VARIABLE] = json.dumps(dataclasses.asdict(config))
     make = "discern.serve.start:from_environment"
     # a worker that dies is replaced by uvicorn's supervisor
