@@ -41,10 +41,11 @@ def test_what_each_changes() -> None:
     assert changed["faces"] == {"strong", "view", "weak", "supervised", "data.preprocess"}
 
 
-def test_faces_are_lit_and_keep_no_colour_to_go_by() -> None:
+def test_faces_lose_their_light_and_are_not_lit_again() -> None:
     config = images.used_for(images.supervised(), "faces")
-    assert config.strong.light > 0 and config.data.preprocess.even_light
-    assert config.strong.hue == config.strong.solarize == 0
+    # shading that training adds to frames without light is never seen in use
+    assert config.data.preprocess.even_light and config.strong.light == 0
+    assert config.strong.solarize == config.strong.posterize == 0
 
 
 def test_an_unknown_use_names_those_that_there_are() -> None:
