@@ -4,9 +4,9 @@
 
 Half by half is the data's own split.  By light, training sees angles up to 12 degrees, and the test
 is all that is lit from further aside; angles stand in the file names.  Ours is
-`discern train --recipe faces` from scratch; beside it HOG and eigenfaces, on the same frames as they
-are, and HOG on the frames without uneven light that ours sees.  Settings of the SVMs are chosen by
-cross-validation on the training items.  Nothing is chosen on the test items.
+`discern train --recipe faces` from scratch; beside it HOG and eigenfaces, on the same frames as
+they are, and HOG on the frames without uneven light that ours sees.  Settings of the SVMs are
+chosen by cross-validation on the training items.  Nothing is chosen on the test items.
 """
 
 from __future__ import annotations
