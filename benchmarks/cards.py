@@ -52,7 +52,11 @@ def fakes() -> str:
 def shipped() -> str:
     """The shipped weights against from scratch, for RESULTS.md."""
     table = transfer()
-    title = "### Shipped weights `discern-nano` on data that they never saw, against from scratch"
+    found = (_read("shipped.json") or {}).get("transfer", {"minutes": 0})
+    title = (
+        "### Shipped weights `discern-nano` on data that they never saw, "
+        f"{found['minutes']:g} minutes of tuning"
+    )
     return "\n".join([title, "", table, ""]) if table else ""
 
 
