@@ -31,7 +31,7 @@ OPTIONS = {
     },
     "evaluate": {"--out", "--unknown", "--strict", "--require-signature"},
     "compare": {"--out", "--labels", "--minutes", "--from", "--seed"},
-    "predict": {"--top", "--require-signature"},
+    "predict": {"--top", "--save", "--require-signature"},
     "generate": {"--out", "--count", "--label", "--walk", "--seed", "--require-signature"},
     "reconstruct": {"--out", "--mask", "--seed", "--require-signature"},
     "explain": {"--out", "--method", "--label", "--seed", "--require-signature"},
@@ -260,6 +260,33 @@ def test_train_passes_its_words_on(
     assert "stopped by  minutes" in printed
     assert "50.0%  (95 %: 40.0% to 60.0%)" in printed
     assert printed.splitlines()[-1].startswith("next: discern evaluate 'a run' ")
+
+
+def test_predict_takes_folders_and_saves_its_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    deep = tmp_path / "photos" / "deep"
+    deep.mkdir(parents=True)
+    for name in ("b.png", "a.MP4", "notes.txt"):
+        (deep / name).write_bytes(b"")
+    rows = [
+        {"file": "a.MP4", "label": "cat, or not", "probability": 0.5, "unknown": True, "top": []},
+        {"file": "b.png", "error": "no picture"},
+    ]
+    double = install(monkeypatch, "discern.predict", "predict_files", rows)
+    words = ["predict", str(tmp_path / "model"), str(tmp_path / "photos")]
+    assert main([*words, "--save", str(tmp_path / "out" / "x.csv")]) == 4
+    assert double.arguments[1] == [deep / "a.MP4", deep / "b.png"]
+    saved = (tmp_path / "out" / "x.csv").read_text().splitlines()
+    assert saved[0] == "file,kind,label,probability,unknown,error"
+    assert saved[1:] == ['a.MP4,,"cat, or not",0.5,True,', "b.png,,,,,no picture"]
+    main([*words, "--save", str(tmp_path / "x.jsonl")])
+    assert [json.loads(x) for x in (tmp_path / "x.jsonl").read_text().splitlines()] == rows
+    assert main([*words, "--save", str(tmp_path / "x.parquet")]) == 2
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(tmp_path / "model"), str(tmp_path / "empty")]) == 2
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize("size", ["8/255", "linf", "linf:0", "linf:x/2", "l1:3", "l2:1/0"])

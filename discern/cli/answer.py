@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import math
 import shlex
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from discern.errors import EXIT_DATA, EXIT_DONE
-from discern.files import json_text
+from discern.files import json_text, write_bytes
 
 # results shown to a person, in this order, where a verb has them
 _SHOWN = (
@@ -87,6 +89,20 @@ def finish_predictions(found: Sequence[Mapping[str, Any]], as_json: bool) -> int
             rows.append((str(entry["file"]), entry.get("error") or text))
         print("\n".join(columns(rows)))
     return EXIT_DATA if broken else EXIT_DONE
+
+
+def save_predictions(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """One row per file: as JSON lines whole, as CSV the likeliest class and what the guard says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".jsonl":
+        write_bytes(path, "".join(json_text(entry) + "\n" for entry in found).encode())
+        return
+    text = io.StringIO()
+    writer = csv.writer(text)
+    heads = ("file", "kind", "label", "probability", "unknown", "error")
+    writer.writerow(heads)
+    writer.writerows([entry.get(name, "") for name in heads] for entry in found)
+    write_bytes(path, text.getvalue().encode())
 
 
 def finish_names(found: Sequence[Mapping[str, Any]], as_json: bool) -> int:

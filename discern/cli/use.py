@@ -20,6 +20,7 @@ from discern.cli.options import (
     Start,
     Strict,
 )
+from discern.errors import UsageError
 
 
 def evaluate(
@@ -87,22 +88,30 @@ def predict(
     model: Model,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", show_default=False, help="Images and clips."),
+        typer.Argument(metavar="FILE", show_default=False, help="Images, clips, or folders."),
     ],
     top: Annotated[
         int, typer.Option("--top", metavar="K", min=1, help="Classes to show per file.")
     ] = 1,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="FILE", help="Write the answers as .csv or .jsonl too."),
+    ] = None,
     signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
     """Name what is in images and clips, and how surely."""
-    folder, paths = words.model(model), [words.existing(file, "file") for file in files]
+    folder, paths = words.model(model), words.media(files)
+    if save is not None and save.suffix.lower() not in (".csv", ".jsonl"):
+        raise UsageError(f"--save {save}: write a .csv or .jsonl file")
     from discern.predict import predict_files
     from discern.seal.sign import requiring
 
     with answer.one_answer(as_json), requiring(signed):
         found = predict_files(folder, paths, top)
+    if save is not None:
+        answer.save_predictions(found, save)
     return answer.finish_predictions(found, as_json)
 
 

@@ -32,6 +32,21 @@ def sources(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
+def media(names: Sequence[str | Path]) -> list[Path]:
+    """Images and clips as typed; of a folder all that lie in it, by their suffix."""
+    found: list[Path] = []
+    for name in names:
+        path = existing(name, "file")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(one for one in path.rglob("*") if one.suffix.lower() in (*_IMAGES, *_CLIPS))
+        if not inside:
+            raise UsageError(f"{path}: no image or clip in it")
+        found += inside
+    return found
+
+
 def model(name: str | Path) -> Path:
     """A run folder, a model folder or the name of weights that ship with the package.
 
