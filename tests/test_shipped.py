@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,3 +56,15 @@ def test_an_unknown_name_is_told_what_ships() -> None:
 def test_they_draw(tmp_path: Path) -> None:
     generate("discern-nano", 4, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 500
+
+
+def test_the_classifier_for_arrays_starts_from_them() -> None:
+    from discern import DiscernClassifier
+
+    images = np.random.default_rng(0).integers(0, 256, (16, 12, 12, 3), dtype=np.uint8)
+    images[::2] //= 4
+    words = np.array(["dark", "light"] * 8)
+    fitted = DiscernClassifier(base="discern-nano", steps=3, batch_size=8).fit(images, words)
+    assert set(fitted.predict(images)) <= {"dark", "light"}
+    fresh = DiscernClassifier(steps=3, batch_size=8).fit(images, words)
+    assert fitted.predict_proba(images).shape == fresh.predict_proba(images).shape == (16, 2)

@@ -173,5 +173,7 @@ def train(
             strict=strict,
             allow_change=allow_change,
         )
+    if base is None and not as_json:
+        print("started from random weights: --from discern-nano starts from weights that ship")
     then = ("discern", "evaluate", out, *specs, "--out", f"{out}-evaluated")
     return answer.finish(result, as_json, answer.command(*then))
