@@ -89,6 +89,14 @@ def json_text(value: Any, indent: int | None = None) -> str:
     return json.dumps(plain, indent=indent, allow_nan=False)
 
 
+def parse_json(data: bytes | str) -> Any:
+    """JSON of strangers.  Raises ValueError, also where it is nested too deeply to be read."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def _plain(value: Any, place: str, lost: list[str]) -> Any:
     if value is None or isinstance(value, bool):
         return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from discern.clip import Kind
 from discern.errors import IntegrityError, UsageError
+from discern.files import parse_json
 from discern.security.certainty import Certainty, read_certainty
 from discern.security.guard import Evidence
 
@@ -121,7 +121,7 @@ def _about(folder: Path) -> dict[str, Any]:
     if path.is_symlink() or path.stat().st_size > MOST_ABOUT:
         raise IntegrityError(f"{path}: not a plain file of its size: copy the folder again")
     try:
-        about = json.loads(path.read_bytes())
+        about = parse_json(path.read_bytes())
     except ValueError:
         about = None
     wanted = {"to", "files", "labels", "preprocess", "certainty", "width", "head", "graphs"}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import struct
 import time
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from discern.errors import IntegrityError, UsageError
-from discern.files import json_text, write_bytes
+from discern.files import json_text, parse_json, write_bytes
 
 MAGIC = b"DISCERN-GALLERY/1\n"
 MOST_HEADER = 256 * 2**20
@@ -149,7 +148,7 @@ def _parse(body: bytes) -> Gallery:
     (length,) = struct.unpack_from("<I", body)
     if length > MOST_HEADER:
         raise ValueError("its header is too long")
-    head = json.loads(body[4 : 4 + length])
+    head = parse_json(body[4 : 4 + length])
     count, width = (int(one) for one in head["shape"])
     place = 4 + length
     if count < 0 or width < 1 or place + 4 * count * (width + 1) != len(body):

@@ -8,8 +8,8 @@ The very bytes that were verified are the ones that are used.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,8 @@ import safetensors.torch
 import torch
 
 from discern import config as configuration
-from discern.errors import IntegrityError, UsageError
-from discern.files import TEMPORARY, sync_folder, write_bytes, write_json
+from discern.errors import ConfigError, IntegrityError, UsageError
+from discern.files import TEMPORARY, parse_json, sync_folder, write_bytes, write_json
 from discern.models.model import Model, ModelConfig, named_tensors
 from discern.seal.sign import check_bundle
 from discern.security.certainty import Certainty, read_certainty
@@ -36,6 +36,8 @@ WEIGHTS, CONFIG, LABELS, PREPROCESS, MANIFEST = (
 )
 FILES = (WEIGHTS, CONFIG, LABELS, PREPROCESS)
 GUARD = "guard.safetensors"  # not in every bundle
+# what a configuration of strangers can raise while a model is made of it
+ODD = (ConfigError, RuntimeError, ValueError, TypeError, ArithmeticError)
 MAX_JSON = 16 * 2**20  # bytes of one JSON file of a bundle
 
 
@@ -140,10 +142,17 @@ def load_bundle(path: Path | str) -> Bundle:
         )
     data = {name: _verified(folder, name, sums[name]) for name in sums}
     settings = _json(folder / CONFIG, data[CONFIG])
-    model = Model(configuration.from_dict(ModelConfig, settings["model"]))
-    _fill(model, data[WEIGHTS], folder / WEIGHTS)
+    tensors = _tensors(data[WEIGHTS], folder / WEIGHTS)
+    model = _built(settings.get("model"), tensors, folder)
+    _fill(model, tensors)
     model.eval().requires_grad_(False)
-    labels = json.loads(data[LABELS])
+    sure = settings.get("certainty") or {}  # bundles of before have none
+    if not isinstance(sure, dict):
+        raise IntegrityError(f"{folder / CONFIG}: certainty must be an object")
+    try:
+        labels = parse_json(data[LABELS])
+    except ValueError:
+        labels = None
     if not isinstance(labels, list) or (
         model.config.classes and len(labels) != model.config.classes
     ):
@@ -155,7 +164,7 @@ def load_bundle(path: Path | str) -> Bundle:
         made=settings.get("made", {}),
         path=folder,
         certainty=read_certainty(
-            settings.get("certainty") or {},  # bundles of before have none
+            sure,
             _tensors(data[GUARD], folder / GUARD) if GUARD in data else {},
             width=model.config.backbone.width,
             head=model.discriminator is not None,
@@ -171,19 +180,46 @@ def _tensors(data: bytes, path: Path) -> dict[str, torch.Tensor]:
         raise IntegrityError(f"{path}: not a safetensors file: {error}") from None
 
 
-def _fill(model: Model, data: bytes, path: Path) -> None:
-    tensors = _tensors(data, path)
-    wanted = named_tensors(model)
+def _built(said: Any, tensors: Mapping[str, torch.Tensor], folder: Path) -> Model:
+    """The model that config.json describes, once it is known that the weights are those of it.
+
+    A configuration can ask for any size, and must not get memory that no weights stand behind: it
+    is built without memory first.
+    """
+    try:
+        config = configuration.from_dict(ModelConfig, said if isinstance(said, dict) else {})
+        parts = (config.backbone, config.generator)
+        if max(part.depth for part in parts if part is not None) > len(tensors):
+            raise ConfigError("more layers than weights")
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes of 0
+            wanted = named_tensors(Model(config))
+    except ODD as error:
+        raise IntegrityError(f"{folder / CONFIG}: not a model's: {_first(error)}") from None
     if set(tensors) != set(wanted):
         odd = sorted(set(tensors) ^ set(wanted))
-        raise IntegrityError(f"{path}: tensors do not fit the configuration: {', '.join(odd[:5])}")
+        raise IntegrityError(
+            f"{folder / WEIGHTS}: tensors do not fit the configuration: {', '.join(odd[:5])}"
+        )
+    for name, target in wanted.items():
+        if tensors[name].shape != target.shape:
+            raise IntegrityError(
+                f"{folder / WEIGHTS}: {name} has shape {list(tensors[name].shape)}, "
+                f"not {list(target.shape)}"
+            )
+    try:
+        return Model(config)
+    except ODD as error:  # of a number that only its first use refuses
+        raise IntegrityError(f"{folder / CONFIG}: not a model's: {_first(error)}") from None
+
+
+def _first(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _fill(model: Model, tensors: Mapping[str, torch.Tensor]) -> None:
     with torch.no_grad():
-        for name, target in wanted.items():
-            if tensors[name].shape != target.shape:
-                raise IntegrityError(
-                    f"{path}: {name} has shape {list(tensors[name].shape)}, "
-                    f"not {list(target.shape)}"
-                )
+        for name, target in named_tensors(model).items():
             target.copy_(tensors[name])
 
 
@@ -212,7 +248,7 @@ def _verified(folder: Path, name: str, said: Any) -> bytes:
 
 def _json(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        value = parse_json(data)
     except ValueError:
         raise IntegrityError(f"{path}: not valid JSON: copy the bundle again") from None
     if not isinstance(value, dict):

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from discern.errors import IntegrityError, UsageError
-from discern.files import TEMPORARY, sync_folder, write_bytes, write_new
+from discern.files import TEMPORARY, parse_json, sync_folder, write_bytes, write_new
 from discern.seal.sign import MANIFEST, SIGNATURE, check_files
 
 MAGIC = b"DISCERN\x01"
@@ -153,7 +153,7 @@ def _header(data: bytes, file: Path) -> tuple[dict[str, Any], bytes]:
     if length > MOST_HEADER or place + length > len(data):
         raise IntegrityError(f"{file}: cut off or altered: copy it again")
     try:
-        header = json.loads(data[place : place + length])
+        header = parse_json(data[place : place + length])
     except ValueError:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -190,7 +190,7 @@ def _split(plain: bytes, file: Path) -> dict[str, bytes]:
     """Files by name; authentic by now, and still not allowed to name a path."""
     length = int.from_bytes(plain[:4], "big")
     try:
-        index = json.loads(plain[4 : 4 + length])
+        index = parse_json(plain[4 : 4 + length])
         sizes = {str(name): int(size) for name, size in index.items()}
     except (ValueError, AttributeError, TypeError):
         sizes = {}

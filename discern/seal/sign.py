@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from discern.errors import IntegrityError, UsageError
-from discern.files import write_json
+from discern.files import parse_json, write_json
 from discern.seal.keys import key_id, raw, read_public
 
 FORMAT = "discern-signature/1"
@@ -122,7 +121,7 @@ def check_signature(
 def check_files(folder: Path, manifest: bytes) -> list[str]:
     """Whether every file is what the manifest says.  -> their names.  Raises IntegrityError."""
     try:
-        files = json.loads(manifest)["files"]
+        files = parse_json(manifest)["files"]
         sums = {name: (int(one["bytes"]), str(one["sha256"])) for name, one in files.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         raise IntegrityError(
@@ -168,7 +167,7 @@ def _read(path: Path, most: int = MOST) -> bytes | None:
 
 def _fields(signature: bytes, path: Path) -> dict[str, str]:
     try:
-        said = json.loads(signature)
+        said = parse_json(signature)
     except ValueError:
         said = None
     if not isinstance(said, dict) or not all(isinstance(said.get(one), str) for one in FIELDS):
