@@ -22,11 +22,11 @@ from discern.data.items import read_file as read_bytes
 from discern.data.limits import Limits
 from discern.data.loader import as_batch, evaluation_batches
 from discern.data.preprocess import PreprocessConfig, even_frames, prepare
-from discern.errors import BadItem, UsageError
+from discern.errors import BadItem, IntegrityError, UsageError
 from discern.export.run import Exported, exported_at, load_exported
 from discern.models.model import Model
 from discern.models.weights import Bundle, load_bundle
-from discern.seal.sign import requiring
+from discern.seal.sign import is_required, requiring
 from discern.security.certainty import softmax
 from discern.security.guard import Evidence
 
@@ -109,6 +109,10 @@ def predict_files(
     """
     exported = None if isinstance(model, Bundle) else exported_at(model)
     if exported is not None:
+        if is_required():
+            raise IntegrityError(
+                f"{exported}: an exported model carries no signature: use the model"
+            )
         runner = load_exported(exported)
         return [_answer_file(runner, Path(file), top, limits or Limits()) for file in files]
     bundle = model if isinstance(model, Bundle) else load_bundle(model)

@@ -34,7 +34,7 @@ RAMP = np.array([[30, 30, 90], [140, 30, 130], [235, 90, 60], [255, 225, 90]], d
 
 
 def explain(
-    model: Path | str,
+    model: Path | str | Bundle,
     file: Path | str,
     out: Path | str,
     *,
@@ -47,7 +47,8 @@ def explain(
     Raises UsageError for a model without classes, a class or a method that does not exist or an odd
     name, DataError for a file that cannot be read.
     """
-    bundle, out = load_bundle(model), Path(out)
+    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    out = Path(out)
     require_classifier(bundle)
     method = method or DEFAULT
     if method not in EXPLAINERS:

@@ -91,7 +91,7 @@ class Engine:
         with tempfile.TemporaryDirectory(prefix="discern-") as home:
             given, out = Path(home) / "item", Path(home) / f"why{suffix}"
             given.write_bytes(data)
-            explain(self.bundle.path, given, out, method=method)
+            explain(self.bundle, given, out, method=method)
             return out.read_bytes(), "image/png" if suffix == ".png" else "video/mp4"
 
     def identified(self, item: Item, top: int) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from discern.predict import predict_files
 from discern.recipes import export as recipe
 from discern.recipes.certainty import learn_certainty
 from discern.recipes.export import export
+from discern.seal.keys import make_signing_key
+from discern.seal.sign import requiring
 from discern.security.guard import GuardConfig
 from tests.test_docs import write_clip
 from tests.tiny import random_sets
@@ -95,6 +97,13 @@ def test_one_graph_may_be_named(place: Path, tmp_path: Path, capsys: Any) -> Non
     assert main(["predict", graph, str(place / "0.png"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["label"] in "abc"
     assert main(words) == 2  # the folder is in use
+
+
+def test_an_export_is_no_signed_model(place: Path, tmp_path: Path) -> None:
+    export(place / "model", "program", tmp_path / "out")
+    make_signing_key(tmp_path / "key")
+    with requiring(tmp_path / "key.pub"), pytest.raises(IntegrityError, match="no signature"):
+        predict_files(tmp_path / "out", [place / "0.png"])
 
 
 def test_a_program_gives_the_same(place: Path, tmp_path: Path) -> None:

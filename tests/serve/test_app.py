@@ -91,6 +91,17 @@ def test_it_says_why(client: TestClient) -> None:
     assert wrong.status_code == 422 and wrong.json()["error"]["code"] == "no_such_method"
 
 
+def test_what_was_verified_is_what_explains(model: Path, tmp_path: Path) -> None:
+    """The bundle is read once: what is put in its place later is not used."""
+    import shutil
+
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    with TestClient(make_app(ServeConfig(model=str(folder))), base_url="http://localhost") as one:
+        shutil.rmtree(folder)
+        assert one.post("/v1/explain?method=occlusion", content=png()).status_code == 200
+        assert one.post("/v1/predict", content=png()).status_code == 200
+
+
 def test_the_page_stands_alone(client: TestClient) -> None:
     page = client.get("/")
     assert page.status_code == 200 and "Drop a picture" in page.text
