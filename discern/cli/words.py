@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from discern.errors import UsageError
+from discern.errors import DataError, UsageError
 from discern.shipped import SHIPPED
 
 Word = TypeVar("Word", bound=str)
@@ -42,7 +42,7 @@ def media(names: Sequence[str | Path]) -> list[Path]:
             continue
         inside = sorted(one for one in path.rglob("*") if one.suffix.lower() in (*_IMAGES, *_CLIPS))
         if not inside:
-            raise UsageError(f"{path}: no image or clip in it")
+            raise DataError(f"{path}: no image or clip in it")
         found += inside
     return found
 
