@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -98,12 +99,21 @@ def onnx_runner(path: Path) -> Runner:
     return lambda frames: dict(zip(names, session.run(names, {given: frames}), strict=True))
 
 
-def openvino_runner(path: Path) -> Runner:
-    """A compiled OpenVINO model on the CPU, in single precision."""
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's core, once and for the whole process.
+
+    When the last one goes, its plugins are unloaded, and a process that forks later may die of what
+    they have left behind.
+    """
     import openvino
 
-    core = openvino.Core()
-    compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return openvino.Core()
+
+
+def openvino_runner(path: Path) -> Runner:
+    """A compiled OpenVINO model on the CPU, in single precision."""
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [next(iter(one.get_names())) for one in compiled.outputs]
 
     def run(frames: np.ndarray) -> dict[str, np.ndarray]:

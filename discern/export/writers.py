@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from discern.export.graph import INPUT, Graph, outputs_of
+from discern.export.run import openvino_core
 
 OPSET = 20
 Writer = Callable[[Graph, Tensor, Path], list[str]]  # graph, example of two, stem -> file names
@@ -49,7 +50,7 @@ def write_openvino(graph: Graph, frames: Tensor, stem: Path) -> list[str]:
     path = stem.with_suffix(".onnx")
     try:
         # read by the core: the converter in Python would report its use over the network
-        model = openvino.Core().read_model(path)
+        model = openvino_core().read_model(path)
         openvino.save_model(model, stem.with_suffix(".xml"), compress_to_fp16=False)
     finally:
         path.unlink()
