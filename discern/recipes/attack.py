@@ -282,7 +282,7 @@ def _some(items: ClipSet, most: int, seed: int) -> ClipSet:
 
 
 def _steps(name: str, steps: int | None) -> int:
-    return STEPS[name] if steps is None or name in BLACK_BOX else steps
+    return STEPS[name] if steps is None or name in (*BLACK_BOX, "fgsm") else steps
 
 
 def _interval(held: Tensor) -> list[float] | None:

@@ -55,7 +55,7 @@ def test_what_it_says(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     found = json.loads(capsys.readouterr().out)
     attack = found["attack"]
     assert found["samples"] == 10 and attack["eps"] == pytest.approx(8 / 255)
-    assert list(attack["after"]) == ["fgsm", "pgd"]
+    assert list(attack["after"]) == ["fgsm", "pgd"] and attack["steps"] == {"fgsm": 1, "pgd": 3}
     assert attack["worst_case"] == attack["after"]["pgd"] <= found["accuracy"]
     curve = attack["curve"]
     assert curve[0] == [0.0, found["accuracy"]] and len(curve) == 7

@@ -33,7 +33,7 @@ def page(server: Any) -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         one = browser.new_page(viewport={"width": 390, "height": 800})  # a phone
         one.goto(f"http://127.0.0.1:{server[1]}/")
-        one.wait_for_function("document.getElementById('about').textContent.includes('3 classes')")
+        one.get_by_text("3 classes").wait_for()
         yield one
         browser.close()
 
@@ -61,9 +61,7 @@ def test_a_bomb_and_a_text_are_told_apart(page: Any, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("hello")
     for name, told in (("bomb.png", "more pixels"), ("note.txt", "no picture or clip")):
         _send(page, tmp_path / name)
-        page.wait_for_function(
-            f"document.getElementById('said').textContent.includes({told!r})", timeout=30_000
-        )
+        page.get_by_text(told).wait_for(timeout=30_000)
         assert not page.is_visible("#result")
 
 
