@@ -47,6 +47,7 @@ class Batch:
     clip: Tensor  # [B, C, T, H, W], float in [-1, 1] (uint8 in [0, 255] until augmentation)
     label: Tensor | None = None  # int64 [B], -1 = unlabelled
     index: Tensor | None = None  # int64 [B], position in the data set
+    target: Tensor | None = None  # float [B, K], 1 = has this label; where items may have several
 
     def with_clip(self, clip: Tensor) -> Batch:
         """The same items with other pixels."""
@@ -55,4 +56,5 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same items on a device."""
         label = None if self.label is None else self.label.to(device)
-        return replace(self, clip=self.clip.to(device), label=label)
+        target = None if self.target is None else self.target.to(device)
+        return replace(self, clip=self.clip.to(device), label=label, target=target)

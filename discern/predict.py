@@ -27,7 +27,7 @@ from discern.export.run import Exported, exported_at, load_exported
 from discern.models.model import Model
 from discern.models.weights import Bundle, load_bundle
 from discern.seal.sign import is_required, requiring
-from discern.security.certainty import softmax
+from discern.security.certainty import labels_of, sigmoid, softmax
 from discern.security.guard import Evidence
 
 CPU = torch.device("cpu")
@@ -58,9 +58,13 @@ def forward(
 
 
 def probabilities(model: nn.Module, items: ClipSet) -> np.ndarray:
-    """Uncalibrated class probabilities of all items of a set.  -> [N, K], rows sum to 1"""
+    """Uncalibrated class probabilities of all items of a set.  -> [N, K]
+
+    Rows sum to 1, unless items may have several labels.
+    """
     device = next(model.parameters()).device
-    return softmax(forward(model, _batches(items), device))
+    logits = forward(model, _batches(items), device)
+    return softmax(logits) if items.targets is None else sigmoid(logits)
 
 
 @torch.inference_mode()
@@ -162,7 +166,8 @@ def _predict_file(bundle: Bundle, path: Path, top: int, limits: Limits) -> dict[
     sure = bundle.certainty
     found = look(bundle.model, [one_batch(clip, preprocessing(bundle))], head=sure.asks_head)
     row = sure.probabilities(found.logits.numpy())[0]
-    return _said(path, clip, row, bundle.labels, top, sure.judge(clip.kind, found))
+    judged = sure.judge(clip.kind, found)
+    return _said(path, clip, row, bundle.labels, top, judged, sure.several)
 
 
 def _answer_file(exported: Exported, path: Path, top: int, limits: Limits) -> dict[str, Any]:
@@ -172,11 +177,17 @@ def _answer_file(exported: Exported, path: Path, top: int, limits: Limits) -> di
     except BadItem as error:
         return {"file": str(path), "error": str(error)}
     row, judged = exported.answer(clip.kind, model_frames(clip, preprocess))
-    return _said(path, clip, row, exported.labels, top, judged)
+    return _said(path, clip, row, exported.labels, top, judged, exported.certainty.several)
 
 
 def _said(
-    path: Path, clip: Clip, row: np.ndarray, labels: Sequence[str], top: int, judged: dict[str, Any]
+    path: Path,
+    clip: Clip,
+    row: np.ndarray,
+    labels: Sequence[str],
+    top: int,
+    judged: dict[str, Any],
+    several: bool,
 ) -> dict[str, Any]:
     best = np.argsort(-row)[:top]
     return {
@@ -185,6 +196,7 @@ def _said(
         "label": labels[best[0]],
         "probability": float(row[best[0]]),
         "top": [{"label": labels[i], "probability": float(row[i])} for i in best],
+        **({"labels": labels_of(row, labels)} if several else {}),
         **judged,
         "notes": list(clip.notes),
     }

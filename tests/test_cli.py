@@ -42,7 +42,7 @@ OPTIONS = {
     "export": {"--to", "--out", "--check", "--seed", "--require-signature"},
     "attack": {
         *("--norm", "--eps", "--suite", "--items", "--steps", "--out", "--at-least", "--seed"),
-        "--require-signature",
+        *("--certify", "--require-signature"),
     },
     "tune": {
         *("--out", "--trials", "--from", "--labels", "--minutes", "--steps"),

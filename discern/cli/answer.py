@@ -39,6 +39,8 @@ _SHOWN = (
     "accuracy",
     "balanced_accuracy",
     "macro_f1",
+    "micro_f1",
+    "mean_average_precision",
     "ece",
     "temperature",
     "classes",
@@ -50,7 +52,10 @@ _SHOWN = (
     "out",
 )
 _SHARES = frozenset(
-    {"false_match", "true_match", "target", "accuracy", "balanced_accuracy", "macro_f1"}
+    {
+        *("false_match", "true_match", "target", "accuracy", "balanced_accuracy", "macro_f1"),
+        *("micro_f1", "mean_average_precision"),
+    }
 )
 
 
@@ -84,6 +89,8 @@ def finish_predictions(found: Sequence[Mapping[str, Any]], as_json: bool) -> int
         for entry in found:
             chosen = entry.get("top", [])
             text = "  ".join(f"{one['label']} {one['probability']:.1%}" for one in chosen)
+            if "labels" in entry:
+                text = f"{';'.join(entry['labels']) or 'no label'}  ({text})"
             if entry.get("unknown"):
                 text = f"unknown  (nearest: {text})"
             rows.append((str(entry["file"]), entry.get("error") or text))
@@ -101,7 +108,11 @@ def save_predictions(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     writer = csv.writer(text)
     heads = ("file", "kind", "label", "probability", "unknown", "error")
     writer.writerow(heads)
-    writer.writerows([entry.get(name, "") for name in heads] for entry in found)
+    rows = (
+        {**entry, "label": ";".join(entry["labels"])} if "labels" in entry else entry
+        for entry in found
+    )
+    writer.writerows([row.get(name, "") for name in heads] for row in rows)
     write_bytes(path, text.getvalue().encode())
 
 

@@ -29,6 +29,10 @@ def attack(
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="N", min=1, help="Of each gradient attack.")
     ] = None,
+    certify: Annotated[
+        str | None,
+        typer.Option("--certify", metavar="S", help="Prove answers under noise S (smoothing)."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write a report here.")
     ] = None,
@@ -52,6 +56,7 @@ def attack(
         words.one_of(suite, SUITES, "--suite"),
     )
     size = words.size(eps, "--eps")
+    sigma = None if certify is None else words.size(certify, "--certify")
     words.share(at_least, "--at-least")
     from discern.recipes.attack import attack as work
     from discern.seal.sign import requiring
@@ -68,6 +73,7 @@ def attack(
             steps=steps,
             seed=seed,
             at_least=at_least,
+            certify=sigma,
         )
     then = ("discern", "train", *specs, "--harden", f"{norm}:{eps}", "--out", "runs/hardened")
     return answer.finish(result, as_json, answer.command(*then))

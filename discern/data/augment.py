@@ -44,6 +44,9 @@ class AugmentConfig:
     light_chance: float = 0.8
     erase: float = 0.0  # chance of one grey rectangle
     erase_area: tuple[float, float] = (0.02, 0.25)
+    gaussian_noise: float = (
+        0.0  # standard deviation of what is added to each value, of pixels in [0, 1]
+    )
     backdrop: float = 0.0  # of a clip: most that a still frame of another one covers
 
 
@@ -104,7 +107,7 @@ def augment(clip: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor
         x = relight(x, config.light, config.light_chance, draw)
     x = _recolour(x, config, draw)
     x = _cover(x, config, draw)
-    return _erase(x, config, draw)
+    return _disturb(_erase(x, config, draw), config, draw)
 
 
 class _Draw:
@@ -121,6 +124,14 @@ class _Draw:
     def chance(self, probability: float) -> Tensor:
         """-> bool [B]"""
         return self.uniform(0.0, 1.0) < probability
+
+
+def _disturb(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
+    """Gaussian noise, as randomized smoothing wants it: over the borders of what pixels can be."""
+    if config.gaussian_noise == 0:
+        return x
+    drawn = torch.randn(x.shape, generator=draw.rng, device=draw.rng.device).to(x.device)
+    return x + 2 * config.gaussian_noise * drawn
 
 
 def _move(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:

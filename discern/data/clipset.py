@@ -27,7 +27,10 @@ Progress = Callable[[int, int], None]  # (done, total)
 
 
 class ClipSet:
-    """Items of one kind at one size.  `labels` int64 [n], `keys` [n]; frames by `take`."""
+    """Items of one kind at one size.  `labels` int64 [n], `keys` [n]; frames by `take`.
+
+    Where an item may have several labels, `targets` bool [n, K] says which, and `labels` its first.
+    """
 
     def __init__(
         self,
@@ -38,11 +41,13 @@ class ClipSet:
         preprocess: PreprocessConfig,
         *,
         limits: Limits | None = None,
+        targets: np.ndarray | None = None,
     ) -> None:
         assert len(indices) == len(labels)
         self.source = source
         self.indices = np.asarray(indices, dtype=np.int64)
         self.labels = np.asarray(labels, dtype=np.int64)
+        self.targets = targets
         self.kind = kind
         self.preprocess = preprocess
         self.limits = limits or Limits()
@@ -86,12 +91,16 @@ class ClipSet:
         memory = np.empty(shape, dtype=np.uint8)
         good = self._read_each(memory.__setitem__, bad, progress)
         self.memory = memory if good.all() else memory[good]
-        self.indices, self.labels = self.indices[good], self.labels[good]
+        self._keep(good)
 
     def leave_out_bad(self, bad: BadFiles, progress: Progress | None = None) -> None:
         """Decode everything once and keep nothing; what cannot be read is noted and left out."""
-        good = self._read_each(lambda position, frames: None, bad, progress)
+        self._keep(self._read_each(lambda position, frames: None, bad, progress))
+
+    def _keep(self, good: np.ndarray) -> None:
         self.indices, self.labels = self.indices[good], self.labels[good]
+        if self.targets is not None:
+            self.targets = self.targets[good]
 
     def _read_each(
         self,
@@ -128,6 +137,7 @@ class ClipSet:
             self.kind,
             self.preprocess,
             limits=self.limits,
+            targets=None if self.targets is None else self.targets[positions],
         )
         chosen.memory = None if self.memory is None else self.memory[positions]
         return chosen
@@ -135,7 +145,10 @@ class ClipSet:
     def _read_or_next(self, position: int) -> np.ndarray:
         # a file that breaks after it was checked must not end a long run: its neighbour stands in,
         # the next one of the same class, since the label stays
-        alike = np.flatnonzero(self.labels == self.labels[position])
+        same = self.labels == self.labels[position]
+        if self.targets is not None:
+            same = (self.targets == self.targets[position]).all(axis=1)
+        alike = np.flatnonzero(same)
         here = int(np.searchsorted(alike, position))
         for stand_in in np.roll(alike, -here)[:STAND_INS]:
             try:
@@ -156,20 +169,25 @@ def clip_sets(
     classes: Sequence[str] = (),
     unlabelled: Iterable[int] = (),
     limits: Limits | None = None,
+    several: bool = False,
 ) -> dict[Kind, ClipSet]:
     """One set per kind that occurs.
 
-    Items in `unlabelled` get label -1 whatever the source says.
+    Items in `unlabelled` get label -1 whatever the source says.  With `several`, items may have any
+    number of labels.  Raises DataError for an item of two labels without it.
     """
     number = {name: i for i, name in enumerate(classes)}
-    labelled = {int(i): _class_of(source, int(i), number) for i in indices}
+    labelled = {int(i): _class_of(source, int(i), number, several) for i in indices}
     chosen = {**labelled, **{int(i): UNLABELLED for i in unlabelled}}
     sets = {}
     for kind in Kind:
         mine = sorted(i for i in chosen if source.items[i].kind is kind)
         if mine:
             labels = np.array([chosen[i] for i in mine], dtype=np.int64)
-            sets[kind] = ClipSet(source, mine, labels, kind, preprocess, limits=limits)
+            targets = _targets(source, mine, number) if several else None
+            sets[kind] = ClipSet(
+                source, mine, labels, kind, preprocess, limits=limits, targets=targets
+            )
     return sets
 
 
@@ -195,13 +213,21 @@ def load_all(
     bad.check(total)
 
 
-def _class_of(source: Source, index: int, number: Mapping[str, int]) -> int:
+def _class_of(source: Source, index: int, number: Mapping[str, int], several: bool) -> int:
     item = source.items[index]
     if not item.labels or not number:
         return UNLABELLED
-    if len(item.labels) > 1:
+    if len(item.labels) > 1 and not several:
         raise DataError(
-            f"{item.key} has {len(item.labels)} labels; training takes one label per item: "
+            f"{item.key} has {len(item.labels)} labels, and one label per item is taken here: "
             "keep one of them"
         )
     return number[item.labels[0]]
+
+
+def _targets(source: Source, indices: Sequence[int], number: Mapping[str, int]) -> np.ndarray:
+    """bool [n, K]: which labels each item has"""
+    found = np.zeros((len(indices), len(number)), dtype=bool)
+    for row, index in enumerate(indices):
+        found[row, [number[label] for label in source.items[index].labels]] = True
+    return found

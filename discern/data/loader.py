@@ -6,7 +6,7 @@ A position is (epoch, index), so that a resumed run sees the very same batches.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,7 +164,11 @@ class _Fetch:
         if request.kind is Kind.CLIP:
             wanted = chosen.preprocess.frames
             frames = _random_frames(frames, wanted, np.random.default_rng(request.seed))
-        return as_batch(frames, chosen.labels[request.positions], request.positions)
+        batch = as_batch(frames, chosen.labels[request.positions], request.positions)
+        if chosen.targets is None:
+            return batch
+        target = torch.from_numpy(chosen.targets[request.positions]).float()
+        return replace(batch, target=target)
 
 
 def evaluation_batches(chosen: ClipSet, batch_size: int) -> Iterator[Batch]:

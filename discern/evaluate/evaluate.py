@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from discern.clip import Kind
 from discern.data.badfiles import BadFiles
@@ -25,6 +25,8 @@ from discern.data.splits import make_splits, read_splits
 from discern.errors import DataError, UsageError
 from discern.evaluate.calibration import reliability
 from discern.evaluate.metrics import calibration_error, metrics
+from discern.evaluate.pictures import picture_items, telling
+from discern.evaluate.several import as_choices, several_metrics
 from discern.evaluate.unknown import (
     Scored,
     guard_block,
@@ -40,13 +42,12 @@ from discern.models.model import Model
 from discern.models.weights import Bundle
 from discern.predict import evidence, load, preprocessing, probabilities, require_classifier
 from discern.report.page import write_report
-from discern.security.certainty import Certainty, softmax
+from discern.security.certainty import YES, Certainty, labels_of
 from discern.security.guard import Evidence
 
 BLOCK = {Kind.IMAGE: "images", Kind.CLIP: "clips"}
 MEMORY = 4 * 2**30  # bytes of decoded items
 TIMED_ITEMS = 256
-SHOWN_WRONG = 40  # thumbnails of the surest wrong predictions
 
 
 def evaluate(
@@ -123,7 +124,14 @@ def _to_measure(bundle: Bundle, specs: Sequence[str]) -> tuple[Source, list[int]
 def _loaded(
     bundle: Bundle, data: Source, chosen: Sequence[int], bad: BadFiles
 ) -> dict[Kind, ClipSet]:
-    sets = clip_sets(data, chosen, preprocessing(bundle), classes=bundle.labels, limits=Limits())
+    sets = clip_sets(
+        data,
+        chosen,
+        preprocessing(bundle),
+        classes=bundle.labels,
+        limits=Limits(),
+        several=bundle.certainty.several,
+    )
     load_all(sets.values(), bad, MEMORY)
     return sets
 
@@ -148,11 +156,10 @@ def measure(
         )
     seen = {kind: evidence(model, one, head=sure.asks_head) for kind, one in sets.items()}
     scored = {kind: score(sure, kind, seen[kind]) for kind in sets}
-    labels = np.concatenate([one.labels for one in sets.values()])
-    results = _measures(labels, list(seen.values()), classes, sure)
+    results = _measures(list(sets.values()), list(seen.values()), classes, sure)
     results["guard"] = _guard_results(sure, scored)
     for kind, one in sets.items():
-        block = _measures(one.labels, [seen[kind]], classes, sure) if len(sets) > 1 else {}
+        block = _measures([one], [seen[kind]], classes, sure) if len(sets) > 1 else {}
         block["microseconds_per_item"] = 1e6 * seconds_per_item(model, one)
         guard = _guard_results(sure, {kind: scored[kind]})
         if guard is not None:
@@ -168,17 +175,27 @@ def measure(
         results["guard"]["unknown"] = unknown_block(known, strange, stated)
     if out is not None:
         found = {kind: sure.probabilities(seen[kind].logits.numpy()) for kind in sets}
-        write_predictions(out, sets, found, classes, scored)
+        write_predictions(out, model, sets, found, classes, scored)
     return results
 
 
 def _measures(
-    labels: np.ndarray, seen: Sequence[Evidence], classes: Sequence[str], sure: Certainty
+    sets: Sequence[ClipSet], seen: Sequence[Evidence], classes: Sequence[str], sure: Certainty
 ) -> dict[str, Any]:
     """Metrics of calibrated probabilities, and what calibration changed."""
     logits = np.concatenate([one.logits.numpy() for one in seen])
-    before, after = softmax(logits), sure.probabilities(logits)
-    return metrics(labels, after, classes) | {
+    before, after = (
+        replace(sure, temperature=None).probabilities(logits),
+        sure.probabilities(logits),
+    )
+    if sure.several:
+        targets = np.concatenate([one.targets for one in sets])
+        found = several_metrics(targets, after, classes)
+        (labels, before), (_, after) = as_choices(targets, before), as_choices(targets, after)
+    else:
+        labels = np.concatenate([one.labels for one in sets])
+        found = metrics(labels, after, classes)
+    return found | {
         "temperature": sure.temperature,
         "ece_uncalibrated": calibration_error(labels, before),
         "reliability": {
@@ -226,9 +243,16 @@ def _unknown_sets(
 
 
 def accuracy(model: torch.nn.Module, sets: Mapping[Kind, ClipSet]) -> float:
-    """Share of right answers over all items of all kinds."""
-    right = [probabilities(model, one).argmax(axis=1) == one.labels for one in sets.values()]
+    """Share of items, of all kinds, of which all is right that is said."""
+    right = [_right(probabilities(model, one), one) for one in sets.values()]
     return float(np.concatenate(right).mean())
+
+
+def _right(found: np.ndarray, items: ClipSet) -> np.ndarray:
+    """[N, K] -> bool [N]"""
+    if items.targets is None:
+        return found.argmax(axis=1) == items.labels
+    return ((found > YES) == items.targets).all(axis=1)
 
 
 def seconds_per_item(model: Model, items: ClipSet, repeats: int = 3) -> float:
@@ -254,28 +278,29 @@ def seconds_per_item(model: Model, items: ClipSet, repeats: int = 3) -> float:
 
 def write_predictions(
     out: Path,
+    model: Model,
     sets: Mapping[Kind, ClipSet],
     found: Mapping[Kind, np.ndarray],
     classes: Sequence[str],
     scored: Mapping[Kind, Scored | None],
 ) -> None:
-    """One line per item in predictions.jsonl; the surest wrong ones get a thumbnail."""
+    """One line per item in predictions.jsonl; the surest wrong and the least sure right ones get
+    a picture.
+    """
     rows = []
     for kind, items in sets.items():
-        guard = scored[kind]
-        guess = found[kind].argmax(axis=1)
-        sure = found[kind].max(axis=1)
-        wrong = np.flatnonzero(guess != items.labels)
-        shown = wrong[np.argsort(-sure[wrong])][: SHOWN_WRONG // len(sets)]
-        pictures = {
-            int(i): _thumbnail(out, kind, items, int(i), place) for place, i in enumerate(shown)
-        }
+        guard, said = scored[kind], found[kind]
+        several = items.targets is not None
+        sure = said.max(axis=1)
+        if several:  # as sure as of the answer that it is least sure of
+            sure = np.maximum(said, 1 - said).min(axis=1)
+        chosen = telling(_right(said, items), sure, len(sets))
+        pictures = picture_items(out, model, items, chosen, said.argmax(axis=1), several)
         rows += [
             {
                 "key": items.key(i),
                 "kind": str(kind),
-                "label": classes[items.labels[i]],
-                "predicted": classes[guess[i]],
+                **_named(items, said[i], i, classes),
                 "probability": round(float(sure[i]), 6),
                 "thumbnail": pictures.get(i),
                 "split": "test",
@@ -286,14 +311,20 @@ def write_predictions(
     write_bytes(out / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def _thumbnail(out: Path, kind: Kind, items: ClipSet, position: int, place: int) -> str:
-    name = f"samples/wrong/{kind}-{place:03d}.png"
-    (out / name).parent.mkdir(parents=True, exist_ok=True)
-    frames = items.take(np.array([position]))[0]  # [S, h, w, 3]
-    # a clip is shown by three of its frames side by side
-    strip = frames if len(frames) == 1 else frames[[0, len(frames) // 2, -1]]
-    Image.fromarray(np.concatenate(list(strip), axis=1)).save(out / name)
-    return name
+def _named(
+    items: ClipSet, said: np.ndarray, position: int, classes: Sequence[str]
+) -> dict[str, str]:
+    """What an item is and what it was taken for; several names as a manifest has them."""
+    if items.targets is None:
+        return {
+            "label": classes[items.labels[position]],
+            "predicted": classes[int(said.argmax())],
+        }
+    true = items.targets[position]
+    return {
+        "label": ";".join(name for name, has in zip(classes, true, strict=True) if has),
+        "predicted": ";".join(sorted(labels_of(said, classes))),
+    }
 
 
 def _unseen(run: Path, specs: Sequence[str], data: Source) -> list[int]:

@@ -27,10 +27,13 @@ class Subject:
     logits: Callable[[Tensor], Tensor]  # float [B, C, T, H, W] -> [B, K]
     grid: Callable[[Tensor], Grid]
     backbone: Backbone | None = None
+    several: bool = False  # classes do not exclude each other
 
     def chance(self, clip: Tensor, target: Tensor) -> Tensor:
         """Probability of the class.  [B, C, T, H, W], int64 [B] -> [B]"""
-        return self.logits(clip).float().softmax(dim=1).gather(1, target[:, None])[:, 0]
+        logits = self.logits(clip).float()
+        chances = logits.sigmoid() if self.several else logits.softmax(dim=1)
+        return chances.gather(1, target[:, None])[:, 0]
 
 
 def to_cells(pixels: Tensor, grid: Grid) -> Tensor:

@@ -18,7 +18,7 @@ VERDICT = "verdict"
 
 
 class Graph(nn.Module):
-    """Scaling of pixels, encoder, head, temperature."""
+    """Scaling of pixels, encoder, head, temperature, softmax (sigmoid for several labels)."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
@@ -26,6 +26,7 @@ class Graph(nn.Module):
         assert model.classifier is not None
         self.backbone, self.head = model.backbone, model.classifier.head
         self.temperature = 1.0 if sure.temperature is None else float(sure.temperature)
+        self.several = sure.several
         asked = sure.asks_head and model.discriminator is not None
         self.discriminator = model.discriminator if asked else None
         self.encoder = model.encoder if asked else None
@@ -34,7 +35,9 @@ class Graph(nn.Module):
         clip = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
         features = self.backbone(clip).pooled.float()
         logits = self.head(features).float()
-        found = ((logits / self.temperature).softmax(dim=1), logits, features)
+        scaled = logits / self.temperature
+        chances = scaled.sigmoid() if self.several else scaled.softmax(dim=1)
+        found = (chances, logits, features)
         if self.discriminator is None:
             return found
         own = features if self.encoder is None else self.encoder(clip).pooled

@@ -22,6 +22,7 @@ class ModelConfig:
     generator: GeneratorConfig | None = None
     coder: bool = False  # beside a generator: what it draws of an item, or of a class
     classes: int = 0
+    angle_scale: float = 0.0  # above 0: logits are cosines, times this
     # tuning moves the backbone away from what generator and discriminator were trained with: they
     # keep a copy
     own_encoder: bool = False
@@ -46,7 +47,11 @@ class Model(nn.Module):
             if config.coder and config.generator
             else None
         )
-        self.classifier = Classifier(self.backbone, config.classes) if config.classes else None
+        self.classifier = (
+            Classifier(self.backbone, config.classes, config.angle_scale)
+            if config.classes
+            else None
+        )
 
     @property
     def painter_encoder(self) -> Backbone:

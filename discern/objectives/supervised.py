@@ -1,11 +1,14 @@
 """Tuning on labels as small ViTs need it: MixUp or CutMix, label smoothing, an averaged model.
 
-Sources: DeiT (Touvron et al. 2021), MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019).
+Sources: DeiT (Touvron et al. 2021), MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019), a margin
+between directions (Deng et al. 2019).  Where an item may have several labels each class is a yes or
+no question of its own (Wightman et al. 2021, section 3).
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,16 +28,21 @@ View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> f
 class SupervisedConfig:
     """Regularisation; 0 leaves a part out."""
 
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.1  # not where items have several labels
     mixup: float = 0.2  # alpha of the Beta distribution
     cutmix: float = 1.0
     mix_chance: float = 0.5  # of mixing a batch at all; half of these by CutMix
     freeze_encoder: float = 0.0  # share of the training in which only the head learns
     generated: float = 0.0  # share of a batch that is drawn by the generator, classes balanced
+    margin: float = 0.0  # radians by which a class must be nearer than it would need to be
+    angle_scale: float = 16.0  # of cosines to logits, with a margin
 
 
 class Supervised(Objective):
-    """Cross-entropy of a classifier on augmented and mixed items."""
+    """Cross-entropy of a classifier on augmented and mixed items.
+
+    Where a batch has targets, that of each class apart.
+    """
 
     def __init__(
         self,
@@ -56,8 +64,12 @@ class Supervised(Objective):
         assert phase == "classifier" and batch.label is not None
         batch = self._with_generated(batch, rng)
         assert batch.label is not None
-        clip, target = self._mix(self.view(batch.clip, rng), self._one_hot(batch.label), rng)
-        return self._judged(self._logits(clip, progress), target)
+        wanted = self._one_hot(batch.label) if batch.target is None else batch.target
+        clip, target = self._mix(self.view(batch.clip, rng), wanted, rng)
+        logits = self._logits(clip, progress)
+        if batch.target is not None:
+            return several_judged(logits, target)
+        return self._judged(logits, target)
 
     def _with_generated(self, batch: Batch, rng: torch.Generator) -> Batch:
         """Some items of the batch give way to drawn ones."""
@@ -82,7 +94,8 @@ class Supervised(Objective):
 
     def _judged(self, logits: Tensor, target: Tensor) -> Losses:
         """The loss of labelled items, [B, K] twice."""
-        loss = F.cross_entropy(logits, target, label_smoothing=self.config.label_smoothing)
+        wider = with_margin(logits, target, self.config.margin, self.classifier.scale)
+        loss = F.cross_entropy(wider, target, label_smoothing=self.config.label_smoothing)
         right = (logits.argmax(1) == target.argmax(1)).float().mean().item()
         return Losses(total=loss, parts={"cross_entropy": loss.item(), "train_accuracy": right})
 
@@ -115,6 +128,25 @@ class Supervised(Objective):
         clip[..., top:bottom, left:right] = clip[other][..., top:bottom, left:right]
         kept = 1 - (bottom - top) * (right - left) / (H * W)
         return clip, target.lerp(target[other], 1 - kept)
+
+
+def with_margin(logits: Tensor, target: Tensor, margin: float, scale: float) -> Tensor:
+    """ArcFace's additive angular margin (Deng et al. 2019, eq. 3); without a scale as they are.
+
+    [B, K] twice -> [B, K].  Of mixed items each class gets its share of the margin.
+    """
+    if margin == 0 or scale == 0:
+        return logits
+    cosine = (logits / scale).clamp(-1 + 1e-6, 1 - 1e-6)  # the slope of arccos has no end there
+    angle = cosine.arccos() + margin * target
+    return scale * angle.clamp(max=math.pi).cos()
+
+
+def several_judged(logits: Tensor, target: Tensor) -> Losses:
+    """Binary cross-entropy, summed over classes and averaged over items.  [B, K] twice"""
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
+    right = ((logits > 0) == (target > 0.5)).all(dim=1).float().mean().item()
+    return Losses(total=loss, parts={"cross_entropy": loss.item(), "train_accuracy": right})
 
 
 def _beta(alpha: float, rng: torch.Generator) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ from discern.models.weights import Bundle
 from discern.predict import load, require_classifier
 from discern.recipes.progress import progress_bar
 from discern.report.page import write_report
+from discern.security import smoothing
 from discern.security.attacks import AT_ONCE, BLACK_BOX, STEPS, right, run
 from discern.security.change import Ball
 from discern.security.corruptions import CORRUPTIONS, IN_TIME, SEVERITIES
 from discern.security.guard import Evidence, combined
 from discern.security.joint import joint
+from discern.security.smoothing import ABSTAINED, SmoothConfig
 from discern.security.suite import STANDARD, red_flags, suite
 
 SUITES = {"quick": ("fgsm", "pgd"), "standard": STANDARD}
@@ -39,6 +41,8 @@ CURVE = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)  # of the stated size
 CURVE_ITEMS, CURVE_STEPS = 128, 20
 GUARD_ITEMS = 128
 FRAGILE = 12  # items that are listed
+PROVEN_ITEMS = 100  # each is asked about a thousand times
+RADII = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # of the noise
 
 
 def attack(
@@ -53,26 +57,30 @@ def attack(
     steps: int | None = None,
     seed: int = 0,
     at_least: float | None = None,
+    certify: float | None = None,
 ) -> dict[str, Any]:
     """Attack the items that `evaluate` would measure on, at most `items` of each kind.
 
-    `eps` is of pixels in [0, 1].  With `out` a run folder with a report is written.  `exit_code` is
-    5 where less than `at_least` stay right.  Raises UsageError, DataError, IntegrityError.
+    `eps` is of pixels in [0, 1], and so is the noise `certify`, under which answers are proven by
+    randomized smoothing.  With `out` a run folder with a report is written.  `exit_code` is 5 where
+    less than `at_least` stay right.  Raises UsageError, DataError, IntegrityError.
     """
     if names not in SUITES:
         raise UsageError(f"--suite {names}: there are {', '.join(SUITES)}")
     started = time.monotonic()
     bundle = load(model)
     require_classifier(bundle)
+    if bundle.certainty.several:
+        raise UsageError(f"{bundle.path}: it gives several labels an item: attacks here change one")
     specs = [source] if isinstance(source, str) else list(source)
     ball = Ball(norm=norm, eps=eps)  # type: ignore[arg-type]  # checked by the command line
     settings = {"model": str(model), "source": specs, "norm": norm, "eps": eps, "suite": names}
-    settings |= {"items": items, "steps": steps, "seed": seed}
+    settings |= {"items": items, "steps": steps, "seed": seed, "certify": certify}
     if out is None:
-        results = _attacked(bundle, specs, None, ball, names, items, steps, seed)
+        results = _attacked(bundle, specs, None, ball, names, items, steps, seed, certify)
     else:
         with Run.open(Path(out), "attack", settings) as folder:
-            results = _attacked(bundle, specs, folder.out, ball, names, items, steps, seed)
+            results = _attacked(bundle, specs, folder.out, ball, names, items, steps, seed, certify)
             results["seconds"] = time.monotonic() - started
             _judge(results, at_least)
             folder.results(results)
@@ -91,11 +99,12 @@ def _attacked(
     most: int,
     steps: int | None,
     seed: int,
+    certify: float | None,
 ) -> dict[str, Any]:
     bad = BadFiles(None if out is None else out / "bad_files.jsonl")
     sets = measured_sets(bundle, specs, bad)
     blocks = {
-        kind: _kind(bundle, kind, _some(one, most, seed), ball, names, steps, seed)
+        kind: _kind(bundle, kind, _some(one, most, seed), ball, names, steps, seed, certify)
         for kind, one in sets.items()
     }
     results: dict[str, Any] = {"verb": "attack", "model": str(bundle.path), "target": None}
@@ -107,7 +116,14 @@ def _attacked(
 
 
 def _kind(
-    bundle: Bundle, kind: Kind, items: ClipSet, ball: Ball, names: str, steps: int | None, seed: int
+    bundle: Bundle,
+    kind: Kind,
+    items: ClipSet,
+    ball: Ball,
+    names: str,
+    steps: int | None,
+    seed: int,
+    certify: float | None,
 ) -> dict[str, Any]:
     """All numbers of one kind of item."""
     model = bundle.model
@@ -124,6 +140,7 @@ def _kind(
         bar(0.9, "guard and corruptions")
         guard = _guard(bundle, kind, clip, label, found.worst, ball, seed)
         spoiled = _corruptions(model, items, label, kind, seed)
+        proven = None if certify is None else _proven(model, clip, label, certify, seed, bar)
     few = any(name == "apgd_dlr" for name in SUITES[names]) and len(bundle.labels) < 4
     notes = ["fewer than 4 classes: the targeted ratio is undefined"] if few else []
     return {
@@ -143,6 +160,7 @@ def _kind(
             "fragile": _fragile(items, bundle.labels, label, clean, falls_at),
             "guard": guard,
             "corruptions": spoiled,
+            "smoothing": proven,
             "notes": notes,
         },
     }
@@ -247,6 +265,43 @@ def _corruptions(
             spoiled = to_float(spoil(pixels, severity, rng))
             found[name].append(float(right(model, spoiled, label).float().mean()))
     return found
+
+
+def _proven(
+    model: Model,
+    clip: Tensor,
+    label: Tensor,
+    sigma: float,
+    seed: int,
+    bar: Callable[[float, str], None],
+) -> dict[str, Any]:
+    """What the smoothed model gets right, and up to which change that is proven."""
+    config = SmoothConfig(sigma=sigma)
+    clip, label = clip[:PROVEN_ITEMS], label[:PROVEN_ITEMS]
+    answers, radii = [], []
+    for number in range(len(clip)):
+        bar(0.9 + 0.1 * number / len(clip), f"proving {number + 1} of {len(clip)}")
+        rng = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        answer, radius = smoothing.certify(model, clip[number : number + 1], config, rng)
+        answers.append(answer)
+        radii.append(radius)
+    answer, radius = torch.cat(answers), torch.cat(radii)
+    holds = answer == label
+    return {
+        "sigma": sigma,
+        "samples": len(label),
+        "copies": config.many,
+        "chance_of_error": config.alpha,
+        "accuracy": float(holds.float().mean()),
+        "accuracy_interval": _interval(holds),
+        "abstained": float((answer == ABSTAINED).float().mean()),
+        # radius, in L2 of pixels in [0, 1] -> share that is right and proven up to it
+        "curve": [
+            [sigma * step, float((holds & (radius >= sigma * step)).float().mean())]
+            for step in RADII
+        ],
+        "median_radius": float(radius.median()),
+    }
 
 
 def _judge(results: dict[str, Any], at_least: float | None) -> None:

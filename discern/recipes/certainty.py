@@ -13,6 +13,7 @@ import torch
 from discern.clip import Kind
 from discern.data.clipset import ClipSet
 from discern.evaluate.calibration import fit_temperature
+from discern.evaluate.several import as_pairs
 from discern.models.model import Model
 from discern.predict import evidence
 from discern.security.certainty import Certainty
@@ -27,6 +28,7 @@ def learn_certainty(
     seed: int,
 ) -> Certainty:
     """Fit temperature and guards.  `known` items were trained on, `fresh` ones are validation."""
+    several = any(items.targets is not None for items in known.values())
     head = config.head and model.discriminator is not None
     looked = {
         kind: evidence(model, items, head=head) for kind, items in fresh.items() if len(items)
@@ -34,7 +36,10 @@ def learn_certainty(
     temperature = None
     if looked:
         logits = np.concatenate([found.logits.numpy() for found in looked.values()])
-        labels = np.concatenate([fresh[kind].labels for kind in looked])
+        if several:
+            logits, labels = as_pairs(logits, np.concatenate([fresh[k].targets for k in looked]))
+        else:
+            labels = np.concatenate([fresh[kind].labels for kind in looked])
         temperature = fit_temperature(logits, labels)
     guards, facts = {}, {}
     for kind, items in known.items():
@@ -46,4 +51,4 @@ def learn_certainty(
         guard, facts[str(kind)] = fit_guard(mine, labels_of, looked.get(kind), config, seed)
         if guard is not None:
             guards[kind] = guard
-    return Certainty(temperature=temperature, guards=guards, facts=facts)
+    return Certainty(temperature=temperature, several=several, guards=guards, facts=facts)

@@ -17,10 +17,11 @@ from discern.data.badfiles import BadFiles
 from discern.data.clipset import ClipSet
 from discern.data.items import Source, require_classes
 from discern.data.preprocess import even_frames
+from discern.errors import UsageError
 from discern.evaluate.evaluate import BLOCK
 from discern.evaluate.metrics import metrics
 from discern.log import Run
-from discern.recipes.prepare import divide, load_sets, open_checked
+from discern.recipes.prepare import divide, has_several, load_sets, open_checked
 from discern.recipes.pretrain import pretrain
 from discern.recipes.progress import progress_bar
 from discern.recipes.train import train
@@ -57,6 +58,10 @@ def compare(
     specs = [source] if isinstance(source, str) else list(source)
     data = open_checked(specs)
     require_classes(data)
+    if has_several(data):
+        raise UsageError(
+            f"{data.spec}: items have several labels: hand-crafted methods here take one"
+        )
     minutes = minutes or DEFAULT_MINUTES
     counts = sorted(set(labels), key=lambda count: float("inf") if count == "all" else int(count))
     settings = {"source": specs, "labels": counts, "minutes": minutes, "base": base and str(base)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from discern.clip import Kind
 from discern.data.augment import to_float
@@ -16,6 +16,7 @@ from discern.data.limits import Limits
 from discern.data.loader import as_batch
 from discern.errors import BadItem, DataError, UsageError
 from discern.explain.faithful import faithfulness
+from discern.explain.overlay import overlay
 from discern.explain.subject import Subject
 from discern.explain.table import EXPLAINERS
 from discern.models.model import Model
@@ -29,8 +30,6 @@ DEFAULT = "gradients"  # the most faithful one: benchmarks/explain.py
 SIDE = 256  # pixels of a picture's longer side, at least
 STRIP = 24  # pixels of the curve over time
 LEFT = 0.5  # share of the cells that the generator paints from
-# from nothing to the hottest, over the grey picture
-RAMP = np.array([[30, 30, 90], [140, 30, 130], [235, 90, 60], [255, 225, 90]], dtype=np.float32)
 
 
 def explain(
@@ -65,7 +64,7 @@ def explain(
     frames = model_frames(clip, preprocess)  # [T, h, w, 3]
     zero = np.zeros(1, dtype=np.int64)
     item = to_float(as_batch(frames[None], zero, zero).clip)
-    subject = subject_of(bundle.model)
+    subject = replace(subject_of(bundle.model), several=bundle.certainty.several)
     with torch.no_grad():
         logits = subject.logits(item).float().numpy()
     chances = bundle.certainty.probabilities(logits)[0]
@@ -101,19 +100,6 @@ def over_time(heat: Tensor, frames: int) -> np.ndarray:
     """Each frame's share of the heat.  [t, h, w] -> float [T]"""
     shares = heat.sum(dim=(1, 2)).repeat_interleave(-(-frames // len(heat)))[:frames]
     return (shares / shares.sum().clamp(min=1e-12)).cpu().numpy()
-
-
-def overlay(frames: np.ndarray, heat: Tensor) -> np.ndarray:
-    """The heat in colours over grey frames.  uint8 [T, H, W, 3], [t, h, w] -> uint8 alike"""
-    T, H, W, _ = frames.shape
-    frame_heat = heat.repeat_interleave(-(-T // len(heat)), 0)[:T].unsqueeze(1).float()
-    smooth = F.interpolate(frame_heat, size=(H, W), mode="bilinear", align_corners=False)
-    level = (smooth[:, 0] / smooth.amax().clamp(min=1e-12)).cpu().numpy()  # [T, H, W]
-    places = np.linspace(0, 1, len(RAMP))
-    colours = np.stack([np.interp(level, places, RAMP[:, c]) for c in range(3)], axis=-1)
-    grey = frames.astype(np.float32).mean(axis=-1, keepdims=True)
-    mixed = 0.45 * grey + 0.55 * colours
-    return mixed.round().clip(0, 255).astype(np.uint8)
 
 
 def _picture(bundle: Bundle, frames: np.ndarray, heat: Tensor, kind: Kind, seed: int) -> np.ndarray:

@@ -36,6 +36,7 @@ class Parts:
     labelled: list[int]  # of splits.train, with labels in use
     val: list[int]
     rest: list[int]  # of splits.train and the unlabelled: seen without labels
+    several: bool = False  # whether an item may have more than one label
 
 
 def shaped_for(config: RunConfig, source: Source) -> RunConfig:
@@ -89,6 +90,7 @@ def divide(
         labelled=list(splits.train),
         val=list(splits.val),
         rest=list(splits.unlabelled),
+        several=has_several(source),
     )
 
 
@@ -102,6 +104,7 @@ def load_sets(
     unlabelled: Sequence[int] = (),
     progress: Callable[[int, int], None] | None = None,
     total: int | None = None,
+    several: bool = False,
 ) -> dict[Kind, ClipSet]:
     """Sets of items by kind, in memory when they fit.
 
@@ -114,6 +117,7 @@ def load_sets(
         classes=classes,
         unlabelled=unlabelled,
         limits=Limits(),
+        several=several,
     )
     memory = int(psutil.virtual_memory().available * config.data.loader.memory_share)
     load_all(sets.values(), bad, memory, progress, total)
@@ -121,6 +125,11 @@ def load_sets(
     if not sets:
         raise DataError(f"{source.spec}: no item in it can be used")
     return sets
+
+
+def has_several(source: Source) -> bool:
+    """Whether any item has more than one label."""
+    return any(len(item.labels) > 1 for item in source.items)
 
 
 def fresh_list(out: Path, data: DataConfig, strict: bool) -> BadFiles:

@@ -26,6 +26,7 @@ from discern.recipes.prepare import (
     Parts,
     divide,
     fresh_list,
+    has_several,
     load_sets,
     open_checked,
     shaped_for,
@@ -85,7 +86,9 @@ def train(
     require_one_encoder(base, size)
     start = None if base is None else load_start(base)
     # an untrained encoder's answers teach nothing within minutes
-    semi = bool(others) or (start is not None and _rest_pays(data, labels, minutes, steps))
+    several = has_several(data)
+    rest_pays = start is not None and not several and _rest_pays(data, labels, minutes, steps)
+    semi = bool(others) or rest_pays
     config = configured(
         images.used_for(images.tuning("semi" if semi else "supervised", overrides), recipe),
         partial(shaped_for, source=data),
@@ -103,6 +106,11 @@ def train(
         loop = replace(loop, patience=patience)
     config = replace(config, loop=budgeted(loop, minutes, steps, images.TRAIN_MINUTES))
     within_bounds(config, pretraining=False)
+    if several and (config.objective != "supervised" or config.supervised.generated > 0):
+        raise UsageError(
+            f"{data.spec}: items have several labels: neither --unlabeled, --harden nor generated "
+            "items can be used with them"
+        )
     if others and config.objective not in images.NAMELESS:
         raise UsageError(f"--unlabeled: objective={config.objective} learns from labels only")
     settings = {"source": specs, "base": None if base is None else str(base), "labels": labels}
@@ -197,6 +205,7 @@ def _train(
                 unlabelled=unlabelled,
                 progress=lambda done, total: bar(done / total, f"{done} of {total} items"),
                 total=sum(map(len, (*known, nameless))),
+                several=parts.several,
             )
             if chosen or unlabelled
             else {}
@@ -209,7 +218,7 @@ def _train(
             f"{source.spec}: too few labels for a validation split, which a target needs"
         )
     base = None if start is None else start.model
-    if base is not None:
+    if base is not None and not parts.several:
         learn_class_codes(base, sets, len(parts.classes), config.seed)
     objective = build_objective(config, base, len(parts.classes))
     average = objective.averages[0][1]

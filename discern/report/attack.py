@@ -54,7 +54,14 @@ def _attack(values: Mapping[str, Any], found: Mapping[str, Any]) -> Markup:
     ]
     attacks = table(["Attack", "Steps", "Right after it and those above"], rows, "Attacks")
     return join(
-        warned, tiles, attacks, _curve(found), _spoiled(found), _guard(found), _fragile(found)
+        warned,
+        tiles,
+        attacks,
+        _curve(found),
+        _spoiled(found),
+        _guard(found),
+        _proven(found),
+        _fragile(found),
     )
 
 
@@ -101,6 +108,28 @@ def _guard(found: Mapping[str, Any]) -> Markup | None:
     ]
     head = ["Items", "Wrong", "Called unknown", "Wrong and not called unknown"]
     return join(tag("h4", "The guard under attack"), table(head, rows, "The guard under attack"))
+
+
+def _proven(found: Mapping[str, Any]) -> Markup | None:
+    proven = found.get("smoothing")
+    if not isinstance(proven, Mapping):
+        return None
+    rows = [
+        [short(number(radius) or 0.0), percent(share)]
+        for radius, share in (row for row in proven.get("curve") or [] if len(row) == 2)
+    ]
+    said = (
+        f"Under noise of {short(number(proven.get('sigma')) or 0.0)} the answer is the commonest: "
+        f"{percent(proven.get('accuracy'))} right, {percent(proven.get('abstained'))} without one. "
+        f"Of {count(proven.get('samples'))} items, from {count(proven.get('copies'))} copies each; "
+        f"a proof is wrong with a chance of {short(number(proven.get('chance_of_error')) or 0.0)}."
+    )
+    head = ["L2 change, of pixels in [0, 1]", "Right, and proven up to it"]
+    return join(
+        tag("h4", "What is proven (randomized smoothing)"),
+        tag("p", said),
+        table(head, rows, "Proven accuracy", numeric=0),
+    )
 
 
 def _fragile(found: Mapping[str, Any]) -> Markup | None:

@@ -15,7 +15,12 @@ from discern.report.comparison import comparison, label_counts
 from discern.report.markup import Markup, join, tag
 from discern.report.pictures import Album
 from discern.report.records import Record, read_record
-from discern.report.samples import generated, reconstructions, wrong_predictions
+from discern.report.samples import (
+    generated,
+    reconstructions,
+    unsure_predictions,
+    wrong_predictions,
+)
 from discern.report.search import search
 from discern.report.sections import (
     classes,
@@ -46,6 +51,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "attack": ("Under attack", lambda record, album: attacked(record)),
     "classes": ("Classes", lambda record, album: classes(record)),
     "wrong": ("Wrong predictions", wrong_predictions),
+    "unsure": ("Least sure", unsure_predictions),
     "generated": ("Generated samples", generated),
     "reconstructions": ("Reconstructions", reconstructions),
     "settings": ("Settings", lambda record, album: settings(record)),

@@ -14,6 +14,7 @@ from discern.report.words import count, number, percent
 
 SHOWN_WRONG = 48
 LISTED_WRONG = 20
+HEAT = " In colours: where the answer comes from, the brightest most."
 SUFFIXES = (".png", ".gif", ".webp", ".jpg", ".mp4")
 
 
@@ -38,6 +39,8 @@ def wrong_predictions(record: Record, album: Album) -> Markup | None:
         elif len(listed) < LISTED_WRONG:
             listed.append(_line(row))
     lead = f"{count(len(wrong))} of {count(len(rows))} predictions are wrong; the surest first."
+    if cards:
+        lead += HEAT
     head = ["Item", "True", "Predicted", "Probability"]
     rest = table(head, listed, "Wrong predictions", numeric=3) if listed else None
     if rest is not None and cards:
@@ -45,6 +48,23 @@ def wrong_predictions(record: Record, album: Album) -> Markup | None:
     return join(
         tag("p", lead, class_="lead"), tag("div", cards, class_="gallery") if cards else None, rest
     )
+
+
+def unsure_predictions(record: Record, album: Album) -> Markup | None:
+    """Right answers that were nearly wrong, with their pictures."""
+    right = [row for row in record.predictions if row.get("label") == row.get("predicted")]
+    right = [row for row in right if row.get("thumbnail")]
+    right.sort(key=lambda row: number(row.get("probability")) or 0.0)
+    cards = []
+    for row in right[:SHOWN_WRONG]:
+        alt = f"{row.get('key', 'item')}: {row['label']}, barely"
+        picture = album.picture(row["thumbnail"], alt, width=132)
+        if picture is not None:
+            cards.append(_card(row, picture))
+    if not cards:
+        return None
+    lead = "Right, and nearly not: what the model was least sure of."
+    return join(tag("p", lead + HEAT, class_="lead"), tag("div", cards, class_="gallery"))
 
 
 def generated(record: Record, album: Album) -> Markup | None:

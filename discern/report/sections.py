@@ -250,7 +250,8 @@ def _tiles(record: Record) -> list[Markup]:
     if stopped:
         facts.append(("Stopped because", STOPPED.get(str(stopped), str(stopped))))
     if len(blocks) == 1:
-        for key in ("balanced_accuracy", "macro_f1", "top5", "ece"):
+        shares = ("mean_average_precision", "micro_f1", "answers_right", "top5", "ece")
+        for key in ("balanced_accuracy", "macro_f1", *shares):
             if number(first.get(key)) is not None:
                 title = "Top-5 accuracy" if key == "top5" else name(key)
                 facts.append((title, percent(first[key])))

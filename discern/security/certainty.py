@@ -5,7 +5,7 @@ The temperature that makes probabilities honest, and one guard for each kind of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,21 +16,27 @@ from discern.clip import Kind
 from discern.errors import IntegrityError
 from discern.security.guard import Evidence, Guard, combined, read_guard
 
+YES = 0.5  # a class above it is named: of calibrated answers the one that errs least
+
 
 @dataclass(frozen=True, kw_only=True)
 class Certainty:
     """What a bundle knows about its own answers; nothing, where it was made without."""
 
     temperature: float | None = None  # None: there were no validation items to fit it on
+    several: bool = False  # an item may have several labels: each class is a question of its own
     guards: Mapping[Kind, Guard] = field(default_factory=dict)
     # kind -> how its guard came to be, or why there is none, for each kind that was trained on
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities (Guo et al. 2017, eq. 9).  [N, K] -> [N, K]"""
+        """Calibrated probabilities (Guo et al. 2017, eq. 9).  [N, K] -> [N, K]
+
+        Rows sum to 1, unless an item may have several labels.
+        """
         if self.temperature is not None:
             logits = logits / self.temperature
-        return softmax(logits)
+        return sigmoid(logits) if self.several else softmax(logits)
 
     def guard(self, kind: Kind) -> Guard | None:
         """The guard of a kind.  Of a kind that no training saw, any guard there is may judge."""
@@ -58,6 +64,7 @@ class Certainty:
         return {
             "temperature": self.temperature,
             "guard": {k: dict(v) for k, v in self.facts.items()},
+            **({"several": True} if self.several else {}),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -94,11 +101,22 @@ def read_certainty(
         raise IntegrityError(f"{where}: guards and what config.json says of them do not agree")
     return Certainty(
         temperature=temperature,
+        several=settings.get("several") is True,
         guards={
             Kind(kind): read_guard(parts, width, head, where) for kind, parts in by_kind.items()
         },
         facts=facts,
     )
+
+
+def labels_of(row: np.ndarray, names: Sequence[str]) -> list[str]:
+    """The labels that are more likely than not, the likeliest first.  [K], K names"""
+    return [names[i] for i in np.argsort(-row, kind="stable") if row[i] > YES]
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """[N, K] -> [N, K]"""
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from discern.gallery.search import Index
 from discern.gallery.store import read
 from discern.models.weights import Bundle
 from discern.predict import load, look, model_frames, preprocessing, require_classifier
+from discern.security.certainty import labels_of
 from discern.security.guard import Evidence
 from discern.serve.queue import Batcher
 from discern.serve.settings import ServeConfig
@@ -80,6 +81,7 @@ class Engine:
             "label": labels[best[0]],
             "probability": float(row[best[0]]),
             "top": [{"label": labels[i], "probability": float(row[i])} for i in best],
+            **({"labels": labels_of(row, labels)} if self.bundle.certainty.several else {}),
             **{name: judged[name] for name in ("unknown",) if name in judged},
         }
 

@@ -58,7 +58,7 @@ SHARES = {
     "grow",
     "light_chance",
     *("flip", "grey", "colour_chance", "geometry_chance", "solarize", "posterize", "erase"),
-    "backdrop",
+    *("backdrop", "margin", "evaluation_share", "gaussian_noise"),
     *("erase_area", "translate", "hue", "block_chance", "reconstruction_share", "mix_chance"),
     *("adversary_start", "adversary_share", "adversary_chance", "code_share", "code_chance"),
     *("noise_share", "penalty_share", "opening", "start", "threshold", "alignment"),

@@ -36,6 +36,7 @@ class LoopConfig:
     target_accuracy: float | None = None  # on the validation split
     patience: int | None = None  # evaluations without a better one
     evaluations: int = 20  # over the whole budget
+    evaluation_share: float = 0.15  # of a budget of minutes, at most; then there are fewer of them
     saves: int = 10  # over the whole budget
     save_minutes: float = 5.0  # and at least this often
     log_seconds: float = 5.0
@@ -172,6 +173,8 @@ def fit(
         if evaluate is not None and (_due(state.next_evaluation, progress) or progress >= 1.0):
             state.next_evaluation = _next(state.next_evaluation, progress, config.evaluations)
             stopped_by = stopped_by or _judge(objective, evaluate, config, state, journal)
+            took = time.monotonic() - started - state.seconds
+            state.next_evaluation = max(state.next_evaluation, _affordable(config, state, took))
         # done?
         if progress >= 1.0:
             stopped_by = stopped_by or _budget_name(config, state)
@@ -225,6 +228,16 @@ def _next(previous: float, progress: float, times: int) -> float:
     """The next due moment on an even grid of progress."""
     grid = 1.0 / max(1, times)
     return (math.floor(max(previous, progress) / grid + ROUNDING) + 1) * grid
+
+
+def _affordable(config: LoopConfig, state: State, took: float) -> float:
+    """The progress before which another look of this length would take too much of the minutes.
+
+    A budget of steps has no such moment: the clock decides nothing in it.
+    """
+    if config.minutes is None or config.evaluation_share <= 0:
+        return 0.0
+    return (state.seconds + took + took / config.evaluation_share) / (60 * config.minutes)
 
 
 def _judge(

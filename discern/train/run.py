@@ -168,6 +168,7 @@ def tuned_model(objective: Objective, base: Model | None) -> Model:
         # a coder that was not told the classes cannot draw them
         coder=base is not None and base.coder is not None and base.coder.classes > 0,
         classes=classifier.head.out_features,
+        angle_scale=classifier.scale,
         own_encoder=bool(parts and (parts.discriminator or parts.generator)),
     )
     model = Model(config)
@@ -259,7 +260,8 @@ def _classifier(config: RunConfig, base: Model | None, classes: int) -> Classifi
     backbone = Backbone(config.backbone)
     if base is not None:
         backbone.load_state_dict(base.backbone.state_dict())
-    return Classifier(backbone, classes)
+    settings = config.supervised
+    return Classifier(backbone, classes, settings.angle_scale if settings.margin > 0 else 0.0)
 
 
 def _inventor(config: RunConfig, base: Model | None) -> Inventor | None:

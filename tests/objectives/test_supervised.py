@@ -10,8 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from discern.clip import Batch
-from discern.objectives.supervised import Supervised, _beta, _span
-from tests.tiny import batch, rng, supervised
+from discern.models.backbone import Backbone
+from discern.models.classifier import AngleHead, Classifier
+from discern.objectives.supervised import (
+    Supervised,
+    SupervisedConfig,
+    _beta,
+    _span,
+    with_margin,
+)
+from tests.tiny import backbone_config, batch, rng, supervised
 
 MIX = {"mixup": {"cutmix": 0.0, "mixup": 0.8}, "cutmix": {"mixup": 0.0, "cutmix": 1.0}}
 
@@ -147,3 +155,52 @@ def test_spans_stay_inside() -> None:
     assert all(0 <= first <= last <= 16 and last - first <= 8 for first, last in spans)
     assert max(last - first for first, last in spans) == 8
     assert min(first for first, _ in spans) == 0 and max(last for _, last in spans) == 16
+
+
+def test_a_margin_adds_its_angle_to_the_right_class_alone() -> None:
+    angles = torch.tensor([[0.4, 1.1, 2.0], [3.0, 0.2, 1.0]])
+    target = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    found = with_margin(8 * angles.cos(), target, margin=0.5, scale=8.0)
+    wanted = angles.clone()
+    wanted[0, 0], wanted[1, 0] = 0.9, torch.pi  # no further than opposite
+    torch.testing.assert_close(found, 8 * wanted.cos(), atol=2e-3, rtol=0)
+    halves = with_margin(8 * angles.cos(), 0.5 * target, margin=0.5, scale=8.0)
+    assert halves[0, 0].item() == pytest.approx(8 * torch.tensor(0.65).cos().item(), abs=2e-3)
+    plain = torch.randn(2, 3)
+    assert with_margin(plain, target, 0.0, 8.0) is plain
+    assert with_margin(plain, target, 0.5, 0.0) is plain  # a linear head has no angles
+
+
+def test_the_slope_of_a_margin_is_a_number_even_where_angles_are_nought() -> None:
+    logits = torch.tensor([[8.0, -8.0]], requires_grad=True)
+    with_margin(logits, torch.tensor([[1.0, 0.0]]), 0.5, 8.0).sum().backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+
+
+def test_a_head_of_angles_ignores_lengths() -> None:
+    torch.manual_seed(0)
+    head = AngleHead(5, 3, scale=16.0)
+    features = torch.randn(4, 5)
+    found = head(features)
+    by_hand = F.cosine_similarity(features[:, None], head.weight[None], dim=2) * 16
+    torch.testing.assert_close(found, by_hand)
+    torch.testing.assert_close(head(7 * features), found)
+
+
+def test_a_margin_makes_the_loss_larger_and_training_makes_it_small() -> None:
+    items = batch(classes=4)
+    losses = {}
+    for margin in (0.0, 0.5):
+        torch.manual_seed(0)
+        classifier = Classifier(Backbone(backbone_config()), 4, scale=16.0)
+        plain = SupervisedConfig(mix_chance=0.0, label_smoothing=0.0, margin=margin)
+        objective = Supervised(plain, classifier, _plain)
+        losses[margin] = objective.loss("classifier", items, rng(), 1.0).total.item()
+    assert losses[0.5] > losses[0.0] + 0.5
+    optimizer = torch.optim.AdamW(objective.classifier.parameters(), 3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = objective.loss("classifier", items, rng(), 1.0).total
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < losses[0.5] / 3

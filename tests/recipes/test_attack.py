@@ -85,3 +85,19 @@ def test_robust_is_not_said_while_a_flag_is_up(
     assert main(["attack", str(place / "model"), str(place / "photos"), *WORDS[:-1]]) == 0
     printed = capsys.readouterr().out
     assert "robust" not in printed and "gradients mislead" in printed
+
+
+def test_what_is_proven_stands_beside_what_is_attacked(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "proven"
+    words = ["attack", str(place / "model"), str(place / "photos"), "--out", str(out), *WORDS]
+    assert main([*words, "--certify", "0.1"]) == 0
+    proven = json.loads(capsys.readouterr().out)["attack"]["smoothing"]
+    assert proven["sigma"] == 0.1 and proven["samples"] == 10 and proven["copies"] == 1000
+    shares = [share for _, share in proven["curve"]]
+    assert shares == sorted(shares, reverse=True) and shares[0] == proven["accuracy"]
+    assert proven["curve"][-1][0] == pytest.approx(0.3)
+    assert proven["accuracy"] + proven["abstained"] <= 1
+    assert "randomized smoothing" in (out / "report.html").read_text()
+    assert main([*words[:3], "--certify", "-1", *WORDS]) == 2

@@ -14,11 +14,12 @@ from discern.cli import main
 from discern.data.decode import decode
 from discern.data.limits import Limits
 from discern.data.synthetic import DigitsConfig, write_digits
+from discern.explain.overlay import overlay
 from discern.models.backbone import BackboneConfig
 from discern.models.generator import GeneratorConfig
 from discern.models.model import Model, ModelConfig
 from discern.models.weights import save_bundle
-from discern.recipes.explain import over_time, overlay
+from discern.recipes.explain import over_time
 
 
 @pytest.fixture(scope="module")

@@ -74,10 +74,12 @@ def guard() -> dict[str, Any]:
 def run(tmp_path: Path) -> Path:
     """A finished comparison."""
     folder = tmp_path / "a-run"
-    (folder / "samples" / "wrong").mkdir(parents=True)
+    for part in ("wrong", "unsure"):
+        (folder / "samples" / part).mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (16, 48, 3), np.uint8)
     picture = Image.fromarray(pixels)
-    for name in ("generated_images.png", "reconstruction_images.png", "wrong/0001.png"):
+    telling = ("wrong/0001.png", "unsure/0001.png")
+    for name in ("generated_images.png", "reconstruction_images.png", *telling):
         picture.save(folder / "samples" / name)
     picture.save(folder / "samples" / "generated_clips.gif", save_all=True)
     results = {
@@ -116,5 +118,7 @@ def run(tmp_path: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
     # the last line was cut off by a kill
     (folder / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + '\n{"step": 21, "mi')
-    (folder / "predictions.jsonl").write_text(json.dumps(prediction) + "\n")
+    barely = {**prediction, "key": "test/dog/2.png", "label": "dog", "probability": 0.31}
+    rows = [prediction, barely | {"thumbnail": "samples/unsure/0001.png"}]
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -344,6 +345,34 @@ def test_minutes() -> None:
     resumed = _fit(supervised(), keeper=keeper, steps=None, minutes=0.5)
     assert resumed.stopped_by == "minutes"
     assert resumed.state.step == 16 and resumed.state.seconds == 32.0
+
+
+def test_looks_that_take_long_are_fewer_where_minutes_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+
+    def monotonic() -> float:
+        now[0] += 0.5  # a second a step, by two looks at the clock
+        return now[0]
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=monotonic))
+    looked: list[float] = []
+
+    def slow() -> dict[str, float]:
+        looked.append(now[0])
+        now[0] += 30.0
+        return {}
+
+    _fit(supervised(), steps=None, minutes=10, evaluate=slow, evaluations=20)
+    # 200 seconds of work for 30 of looking, and one look at the end
+    apart = [b - a for a, b in itertools.pairwise(looked[:-1])]
+    assert min(apart) >= 30 + 30 / 0.15
+    assert len(looked) == 4
+    looked.clear()
+    # a budget of steps is not the clock's business
+    _fit(supervised(), steps=20, evaluate=slow, evaluations=20)
+    assert len(looked) == 20
 
 
 @pytest.mark.usefixtures("clock")
