@@ -3,6 +3,7 @@
 #   make test      the tests of a few seconds each      make test-all   the long ones too
 #   make check     format, lint, types, floors          make docs       the pages, into site/
 #   make bench     the benchmarks, one JSON each
+#   make audit     known faults of what is installed (needs the network), and dist/sbom.json, its bill of materials
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,9 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT ?= demo-out
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 SETUPTOOLS := $(shell sed -n 's/^setuptools==/setuptools==/p' constraints.txt)
+AUDITORS := pip-audit==2.10.1 cyclonedx-bom==7.5.0
 TIMM := $(shell sed -n 's/^timm==/timm==/p' constraints.txt)
 
-.PHONY: demo test test-all check format docs bench install clean
+.PHONY: demo test test-all check format docs bench audit install clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -68,6 +70,16 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/few_labels.py cifar10
 	$(BIN)/python benchmarks/few_labels.py jhmdb
 	$(BIN)/python benchmarks/page.py
+
+# the auditors live apart, so that they change nothing of what they look at
+AUDIT := $(VENV)-audit
+audit: $(VENV)/dev.stamp
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && \
+	  $(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet $(AUDITORS); }
+	mkdir -p dist
+	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --of JSON -o dist/sbom.json
+	@echo "Bill of materials: dist/sbom.json"
+	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
