@@ -34,6 +34,7 @@ OPTIONS = {
     "predict": {"--top", "--save", "--require-signature"},
     "generate": {"--out", "--count", "--label", "--walk", "--seed", "--require-signature"},
     "reconstruct": {"--out", "--mask", "--seed", "--require-signature"},
+    "score": {"--model", "--out", "--chunk", "--workers", "--ray", "--require-signature"},
     "explain": {"--out", "--method", "--label", "--seed", "--require-signature"},
     "serve": {
         *("--host", "--port", "--token-file", "--gallery", "--workers", "--tls-cert", "--tls-key"),

@@ -26,7 +26,8 @@ TEXTS = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SEC
 BLOCK = re.compile(r"<!-- runnable(: slow)? -->\n```bash\n(.*?)```", re.DOTALL)
 # in the order of a user's work: a later page uses what an earlier one has made
 TRAINING_PAGES = ["pretrain", "train", "evaluate", "predict", "generate", "reconstruct", "compare"]
-TRAINING_PAGES += ["explain", "attack", "data", "gallery", "seal", "tune", "../models", "../uses"]
+TRAINING_PAGES += ["score", "explain", "attack", "data", "gallery", "seal", "tune"]
+TRAINING_PAGES += ["../models", "../uses"]
 
 
 def name_of(path: Path) -> str:

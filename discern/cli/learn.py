@@ -24,6 +24,7 @@ from discern.cli.options import (
     Steps,
     Strict,
 )
+from discern.cli.together import together
 
 
 def demo(
@@ -76,10 +77,10 @@ def pretrain(
         words.start(base)
     from discern.recipes.pretrain import pretrain as work
 
-    with answer.one_answer(as_json):
+    with answer.one_answer(as_json), together(out) as folder:
         result = work(
             specs,
-            out,
+            folder,
             recipe=recipe,
             size=size,
             minutes=minutes,
@@ -153,10 +154,10 @@ def train(
         words.start(base)
     from discern.recipes.train import train as work
 
-    with answer.one_answer(as_json):
+    with answer.one_answer(as_json), together(out) as folder:
         result = work(
             specs,
-            out,
+            folder,
             base=base,
             recipe=recipe,
             target_accuracy=target,

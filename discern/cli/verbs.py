@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from discern.cli import attack, data, export, gallery, learn, seal, search, serve, use
+from discern.cli import attack, data, export, gallery, learn, score, seal, search, serve, use
 
 # in the order of `discern --help`
 VERBS: dict[str, Callable[..., int]] = {
@@ -21,6 +21,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "evaluate": use.evaluate,
     "compare": use.compare,
     "predict": use.predict,
+    "score": score.score,
     "generate": use.generate,
     "reconstruct": use.reconstruct,
     "explain": use.explain,

@@ -53,7 +53,12 @@ class _Request(NamedTuple):
 
 
 class Loader:
-    """Endless batches of one kind each, from one set per kind."""
+    """Endless batches of one kind each, from one set per kind.
+
+    `part` (r, n): of each batch every n-th item from the r-th on, so that n processes share it; a
+    position means the same to any number of them.  Raises ConfigError where a batch has no n equal
+    parts.
+    """
 
     def __init__(
         self,
@@ -62,11 +67,12 @@ class Loader:
         *,
         seed: int,
         clip_tokens_per_image: int = 4,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         assert sets and all(len(one) for one in sets.values())
         if not 0.0 <= config.clip_share < 1.0:
             raise ConfigError(f"clip_share {config.clip_share}: choose a share from 0 to below 1")
-        self.sets, self.config, self.seed = dict(sets), config, seed
+        self.sets, self.config, self.seed, self.part = dict(sets), config, seed, part
         clip_batch = config.clip_batch_size or max(8, config.batch_size // clip_tokens_per_image)
         self.batch_size = {Kind.IMAGE: config.batch_size, Kind.CLIP: clip_batch}
 
@@ -104,9 +110,18 @@ class Loader:
         ]
         order = np.random.default_rng([self.seed, epoch, 7]).permutation(len(batches))
         return [
-            _Request(kind, positions, seed=(self.seed, epoch, number))
+            _Request(kind, self._mine(positions), seed=(self.seed, epoch, number))
             for number, (kind, positions) in enumerate(batches[slot] for slot in order)
         ]
+
+    def _mine(self, positions: np.ndarray) -> np.ndarray:
+        rank, world = self.part
+        if len(positions) % world:
+            raise ConfigError(
+                f"a batch of {len(positions)} items has no {world} equal parts for {world} ranks: "
+                f"set data.loader.batch_size to a multiple of {world}, or start fewer"
+            )
+        return positions[rank::world]
 
     def _natural_batches(self, kind: Kind) -> int:
         return max(1, len(self.sets[kind]) // self.batch_size[kind])

@@ -28,15 +28,17 @@ class MixedLoader:
         ratio: float,
         seed: int,
         clip_tokens_per_image: int = 4,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
-        whole = Loader(labelled, config, seed=seed, clip_tokens_per_image=clip_tokens_per_image)
+        cost = clip_tokens_per_image
+        whole = Loader(labelled, config, seed=seed, clip_tokens_per_image=cost, part=part)
         shares = {
             kind: max(1, min(size - 1, round(size / (1 + ratio))))
             for kind, size in whole.batch_size.items()
         }
         self.labelled, self.unlabelled = whole, {}
         for kind, one in unlabelled.items():
-            rest = Loader({kind: one}, config, seed=seed + 1)
+            rest = Loader({kind: one}, config, seed=seed + 1, part=part)
             rest.batch_size[kind] = max(1, whole.batch_size[kind] - shares[kind])
             self.unlabelled[kind] = rest
         for kind in self.unlabelled:  # where there are none the batch is all labelled

@@ -19,6 +19,7 @@ from discern.clip import Batch
 from discern.data.loader import Position
 from discern.models.model import named_tensors
 from discern.objectives.objective import Objective
+from discern.scale.ranks import ALONE, Ranks
 from discern.train.ema import update_averages
 from discern.train.optim import OptimConfig, build_optimizer, set_rate
 from discern.train.watch import Watch
@@ -85,6 +86,25 @@ class Batches(Protocol):
     def batches(self, start: Position) -> Iterator[tuple[Position, Batch]]: ...
 
 
+class Silent:
+    """Journal, keeper and report of a rank that does not lead."""
+
+    def log(self, *, step: int, **values: Any) -> None:
+        """Writes nothing."""
+
+    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Keeps nothing."""
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Has nothing."""
+        return None
+
+    def report(self, progress: float, line: str) -> None:
+        """Says nothing."""
+
+
+SILENT = Silent()
+
 Evaluate = Callable[
     [], dict[str, float]
 ]  # named results; "accuracy" is what target and patience look at
@@ -104,17 +124,21 @@ def fit(
     stop_requested: Callable[[], bool] = lambda: False,
     evaluate: Evaluate | None = None,
     report: Callable[[float, str], None] = lambda progress, line: None,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Train until the first of: target, patience, budget, signal, divergence.
 
     Every random number of a step comes from (seed, step), and every batch from a position, so that
-    a run that was killed and resumed takes the very same steps.
+    a run that was killed and resumed takes the very same steps.  Of several ranks the first alone
+    evaluates, writes and reports.
     """
     optimizers = {
         phase: build_optimizer(player, optim) for phase, player in objective.players.items()
     }
     state, watch = State(), Watch()
-    saved = keeper.load()
+    if not ranks.leads:
+        journal, keeper, report = SILENT, SILENT, SILENT.report
+    saved = ranks.saved_from_leader(keeper.load())
     if saved is not None:
         _restore(objective, optimizers, *saved, state)
         watch.load(state.watch)
@@ -139,23 +163,28 @@ def fit(
             with autocast():
                 losses = objective.loss(phase, batch, rng, progress)
             losses.total.backward()
+            ranks.average_gradients(player.parameters())
             norm = nn.utils.clip_grad_norm_(player.parameters(), optim.clip_norm)
             said |= losses.parts
-            if watch.healthy(losses.total, norm, phase):
+            # where one rank's loss is no number, the mean gradient is none on all of them
+            total = losses.total if ranks.world == 1 else norm
+            if watch.healthy(total, norm, phase):
                 optimizers[phase].step()
             objective.zero_grad(set_to_none=True)
+        said = ranks.means(said)
         state.parts |= said
+        ranks.average_buffers(objective)
         update_averages(objective.averages, config.ema_decay, state.step)
         state.step += 1
         state.position = position
-        state.seconds = time.monotonic() - started
+        state.seconds, _ = ranks.decided(time.monotonic() - started, False)
         progress = _progress(config, state)
 
         # what goes wrong is answered at once, and written down
         for warning in watch.look(objective, said):
             journal.log(step=state.step, event=warning)
         if watch.must_roll_back or watch.gave_up is not None:
-            saved = keeper.load()
+            saved = ranks.saved_from_leader(keeper.load())
             if saved is not None:
                 _restore(objective, optimizers, *saved, state, weights_only=True)
         if watch.must_roll_back:
@@ -172,16 +201,19 @@ def fit(
         # once in a while, and at the end: how good is it by now
         if evaluate is not None and (_due(state.next_evaluation, progress) or progress >= 1.0):
             state.next_evaluation = _next(state.next_evaluation, progress, config.evaluations)
-            stopped_by = stopped_by or _judge(objective, evaluate, config, state, journal)
-            took = time.monotonic() - started - state.seconds
+            if ranks.leads:
+                _judge(objective, evaluate, state, journal)
+            state.best, state.stale = _told(ranks, state)
+            stopped_by = stopped_by or _reached(config, state)
+            took = ranks.decided(time.monotonic() - started, False)[0] - state.seconds
             state.next_evaluation = max(state.next_evaluation, _affordable(config, state, took))
         # done?
         if progress >= 1.0:
             stopped_by = stopped_by or _budget_name(config, state)
-        if stop_requested():
+        state.seconds, stopping = ranks.decided(time.monotonic() - started, stop_requested())
+        if stopping:
             stopped_by = stopped_by or "signal"
         # once in a while, and at the end: a checkpoint; never of a network that has gone wrong
-        state.seconds = time.monotonic() - started
         due = _due(state.next_save, progress) and watch.skipped == 0
         if stopped_by != "diverged" and (stopped_by or due):
             state.next_save = _next(state.next_save, progress, _saves(config))
@@ -240,21 +272,27 @@ def _affordable(config: LoopConfig, state: State, took: float) -> float:
     return (state.seconds + took + took / config.evaluation_share) / (60 * config.minutes)
 
 
-def _judge(
-    objective: Objective, evaluate: Evaluate, config: LoopConfig, state: State, journal: Journal
-) -> str | None:
+def _judge(objective: Objective, evaluate: Evaluate, state: State, journal: Journal) -> None:
+    """Evaluate, write it down, and keep what target and patience look at."""
     objective.eval()
     values = evaluate()
     objective.train()
     journal.log(step=state.step, minutes=state.seconds / 60, **values)
     accuracy = values.get("accuracy")
     if accuracy is None:
-        return None
+        return
     if accuracy > state.best:
         state.best, state.stale = accuracy, 0
     else:
         state.stale += 1
-    return _reached(config, state)
+
+
+def _told(ranks: Ranks, state: State) -> tuple[float, int]:
+    """What the leader's evaluation has changed, on all ranks."""
+    if ranks.world == 1:
+        return state.best, state.stale
+    best, stale = ranks.from_leader([max(state.best, -1.0), state.stale])
+    return (best if best >= 0 else -math.inf), stale
 
 
 def _reached(config: LoopConfig, state: State) -> str | None:

@@ -34,6 +34,7 @@ from discern.objectives.objective import Objective
 from discern.objectives.semi import Semi, SemiConfig
 from discern.objectives.supervised import Supervised, SupervisedConfig
 from discern.scale.precision import autocast, choose_precision
+from discern.scale.ranks import Followed, current
 from discern.security.guard import GuardConfig
 from discern.threads import choose_threads, set_threads
 from discern.train.checkpoint import Saver
@@ -205,13 +206,16 @@ def train_objective(
     if config.loop.minutes is None and config.loop.steps is None:
         raise ConfigError("no budget: give --minutes or --steps")
     device = choose_device(config.device)
-    threads, precision = _machine(run.out, config, device)
+    ranks = current()
+    threads, precision = ranks.from_leader(
+        _machine(run.out, config, device) if ranks.leads else None
+    )
     set_threads(threads)
     keep_freed_memory()
     saver = Saver(run.checkpoints)
     saved = saver.load()
     run.rewind(saved[1]["step"] if saved else -1)
-    loader = build_loader(sets, config, unlabelled)
+    loader = build_loader(sets, config, unlabelled, (ranks.rank, ranks.world))
 
     def judge() -> dict[str, float]:  # at the speed of training: what it takes is out of the budget
         assert evaluate is not None
@@ -232,15 +236,21 @@ def train_objective(
             stop_requested=lambda: signals.requested,
             evaluate=None if evaluate is None else judge,
             report=report,
+            ranks=ranks,
         )
-    return outcome, signals.name
+    if not ranks.leads:
+        raise Followed("the leader has the model")
+    # of several ranks any may have got the signal
+    stopped = "SIGTERM" if outcome.stopped_by == "signal" else None
+    return outcome, signals.name or stopped
 
 
 def choose_device(wanted: str) -> torch.device:
     """`auto` is the GPU where there is one."""
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    return current().device if device.type == "cuda" and current().world > 1 else device
 
 
 def budgeted(
@@ -296,6 +306,7 @@ def build_loader(
     sets: dict[Kind, ClipSet],
     config: RunConfig,
     unlabelled: dict[Kind, ClipSet] | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Loader | MixedLoader:
     """The batches of a run, in the order that its seed gives."""
     cost = _clip_cost(config)
@@ -307,8 +318,10 @@ def build_loader(
             ratio=config.semi.unlabelled_ratio,
             seed=config.seed,
             clip_tokens_per_image=cost,
+            part=part,
         )
-    return Loader(sets, config.data.loader, seed=config.seed, clip_tokens_per_image=cost)
+    loader = config.data.loader
+    return Loader(sets, loader, seed=config.seed, clip_tokens_per_image=cost, part=part)
 
 
 def _clip_cost(config: RunConfig) -> int:

@@ -1,0 +1,292 @@
+"""`discern score`: a model and sources of any size in; an answer for every item, in Parquet, out.
+
+Items fall into chunks by their order; each chunk becomes one file, written whole or not at all, so
+that every item is answered exactly once however often the work is killed and taken up again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from discern.clip import Kind
+from discern.data.clipset import DECODER_THREADS
+from discern.data.decode import decode
+from discern.data.items import Source
+from discern.data.limits import Limits
+from discern.data.loader import as_batch
+from discern.data.sources import open_source
+from discern.errors import BadItem, DataError, UsageError
+from discern.files import TEMPORARY, replacing, sync_folder, write_json
+from discern.lock import FolderLock
+from discern.models.weights import WEIGHTS, Bundle
+from discern.predict import load, look, model_frames, preprocessing, require_classifier
+from discern.recipes.progress import progress_bar
+from discern.scale.spread import spread, spread_by_ray
+from discern.seal.sign import requiring
+from discern.security.certainty import labels_of
+
+FORMAT = "discern-scores/1"
+CHUNK = 1000  # items
+AT_ONCE = {Kind.IMAGE: 64, Kind.CLIP: 16}
+ABOUT, RESULTS = "score.json", "results.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One chunk, as a worker gets it."""
+
+    model: str
+    sources: tuple[str, ...]
+    first: int
+    last: int
+    out: str
+    order: str  # what the order of the items must be
+    weights: str  # SHA-256 of the model's
+    signed_by: str | None
+    threads: int
+
+
+def score(
+    source: Sequence[str] | str,
+    model: Path | str,
+    out: Path | str,
+    *,
+    chunk: int = CHUNK,
+    workers: int = 1,
+    ray: str | None = None,
+    require_signature: Path | str | None = None,
+) -> dict[str, Any]:
+    """Answer every item of the sources into `out`/part-*.parquet.
+
+    The same call on unfinished work goes on with the chunks that are missing, by any number of
+    `workers`, here or on the Ray cluster at `ray`.  Raises UsageError, DataError, IntegrityError.
+    """
+    started = time.monotonic()
+    _require_parquet()
+    specs = [source] if isinstance(source, str) else list(source)
+    bundle = load(model, require_signature=require_signature)
+    require_classifier(bundle)
+    data = open_source(specs)
+    if not len(data):
+        raise DataError(f"{data.spec}: there is no item in it")
+    out = Path(out).absolute()
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "sources": [_absolute(spec) for spec in specs],
+        "items": len(data),
+        "order": _order(data),
+        "weights": _weights(bundle),
+        "chunk": chunk,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(out)
+    try:
+        _begin(out, about)
+        starts = range(0, len(data), chunk)
+        width = max(5, len(str(len(starts))))
+        tasks = [
+            Task(
+                model=str(Path(bundle.path).absolute()),
+                sources=tuple(about["sources"]),
+                first=first,
+                last=min(first + chunk, len(data)),
+                out=str(out / f"part-{number:0{width}}.parquet"),
+                order=about["order"],
+                weights=about["weights"],
+                signed_by=None if require_signature is None else _absolute(str(require_signature)),
+                threads=0 if workers <= 1 and ray is None else 1,
+            )
+            for number, first in enumerate(starts)
+        ]
+        left = [task for task in tasks if not Path(task.out).exists()]
+        done = sum(task.last - task.first for task in tasks) - sum(t.last - t.first for t in left)
+        before, answered = done, time.monotonic()
+        found = (
+            spread(score_chunk, left, workers)
+            if ray is None
+            else spread_by_ray(score_chunk, left, ray)
+        )
+        with progress_bar("scoring") as bar:
+            for count in found:
+                done += count
+                rate = (done - before) / max(1e-9, time.monotonic() - answered)
+                bar(done / len(data), f"{done} of {len(data)} items, {rate:.0f} a second")
+        results = _totals(tasks) | {
+            "verb": "score",
+            "samples": len(data),
+            "parts": len(tasks),
+            "model": str(bundle.path),
+            "seconds": time.monotonic() - started,
+            "out": str(out),
+        }
+        write_json(out / RESULTS, results)
+        sync_folder(out)
+    finally:
+        lock.close()
+    return results
+
+
+def score_chunk(task: Task) -> int:
+    """Answer one chunk and write its file.  -> its items.  Raises UsageError, DataError."""
+    bundle, data = _bundle(task.model, task.signed_by), _source(task.sources)
+    if _weights(bundle) != task.weights:
+        raise UsageError(f"{task.model}: this is not the model that the scoring began with")
+    if len(data) < task.last or _cached_order(task.sources) != task.order:
+        raise DataError(f"{data.spec}: its items are not those that the scoring began with")
+    if task.threads:
+        torch.set_num_threads(task.threads)
+    rows = answers(bundle, data, range(task.first, task.last))
+    write_parquet(Path(task.out), rows)
+    return task.last - task.first
+
+
+def answers(bundle: Bundle, data: Source, indices: range) -> list[dict[str, Any]]:
+    """One row for each item, in order; what cannot be read has an `error` and no label."""
+    rows: list[dict[str, Any]] = [{} for _ in indices]
+    ready: dict[Kind, list[tuple[int, np.ndarray]]] = {kind: [] for kind in Kind}
+    with ThreadPoolExecutor(DECODER_THREADS) as pool:
+        for place, read in enumerate(pool.map(lambda i: _read(bundle, data, i), indices)):
+            rows[place] = {"key": data.items[indices[place]].key, **read[0]}
+            if read[1] is not None:
+                kind = Kind(rows[place]["kind"])
+                ready[kind].append((place, read[1]))
+                if len(ready[kind]) == AT_ONCE[kind]:
+                    _answer(bundle, kind, ready[kind], rows)
+                    ready[kind] = []
+    for kind, waiting in ready.items():
+        if waiting:
+            _answer(bundle, kind, waiting, rows)
+    return rows
+
+
+def write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows of answers as one file, whole or not at all."""
+    import pyarrow
+    import pyarrow.parquet
+
+    names = pyarrow.list_(pyarrow.string())
+    columns = [("key", pyarrow.string()), ("kind", pyarrow.string()), ("label", pyarrow.string())]
+    columns += [("labels", names), ("probability", pyarrow.float32())]
+    columns += [("unknown", pyarrow.bool_()), ("error", pyarrow.string())]
+    schema = pyarrow.schema(columns)
+    table = pyarrow.Table.from_pylist([*rows], schema)
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd")
+
+
+def _answer(
+    bundle: Bundle, kind: Kind, items: Sequence[tuple[int, np.ndarray]], rows: list[dict[str, Any]]
+) -> None:
+    zero = np.zeros(len(items), dtype=np.int64)
+    batch = as_batch(np.stack([frames for _, frames in items]), zero, zero)
+    sure = bundle.certainty
+    seen = look(bundle.model, [batch], head=sure.asks_head)
+    chances = sure.probabilities(seen.logits.numpy())
+    for number, (place, _) in enumerate(items):
+        row, best = chances[number], int(chances[number].argmax())
+        judged = sure.judge(kind, seen.take(torch.tensor([number])))
+        rows[place] |= {
+            "label": bundle.labels[best],
+            "labels": labels_of(row, bundle.labels) if sure.several else None,
+            "probability": float(row[best]),
+            "unknown": judged.get("unknown"),
+        }
+
+
+def _read(bundle: Bundle, data: Source, index: int) -> tuple[dict[str, Any], np.ndarray | None]:
+    item, size = data.items[index], preprocessing(bundle)
+    try:
+        encoded = data.read(index)
+        clip = decode(encoded, Limits(), frames=size.stored_frames, side=size.decode_side)
+    except BadItem as error:
+        return {"kind": str(item.kind), "error": str(error)}, None
+    return {"kind": str(clip.kind)}, model_frames(clip, size)
+
+
+def _begin(out: Path, about: dict[str, Any]) -> None:
+    """Write down what is scored, or refuse work of another kind.  Raises UsageError."""
+    path = out / ABOUT
+    if not path.exists():
+        others = [one.name for one in out.iterdir() if one.name != FolderLock.NAME]
+        others = [name for name in others if not name.startswith(TEMPORARY)]
+        if others:
+            raise UsageError(f"--out {out}: in use (there is {min(others)}): choose another folder")
+        write_json(path, about)
+        return
+    try:
+        stored = json.loads(path.read_bytes())
+    except ValueError:
+        raise UsageError(f"{path}: cannot be read: choose another --out") from None
+    if (out / RESULTS).exists():
+        raise UsageError(f"--out {out} holds finished scores: choose another, or delete it")
+    for name, value in about.items():
+        if stored.get(name) != value:
+            raise UsageError(
+                f"--out {out}: was begun with another {name}: use the same, or another folder"
+            )
+    for leftover in out.glob(f"{TEMPORARY}*"):  # of a kill
+        leftover.unlink()
+
+
+def _totals(tasks: Sequence[Task]) -> dict[str, Any]:
+    """Counts over all files."""
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    rows = broken = unknown = 0
+    for task in tasks:
+        table = pyarrow.parquet.read_table(task.out, columns=["error", "unknown"])
+        rows += table.num_rows
+        broken += table.num_rows - table["error"].null_count
+        unknown += pyarrow.compute.sum(table["unknown"]).as_py() or 0
+    return {"rows": rows, "bad_files": broken, "unknown": unknown}
+
+
+def _absolute(spec: str) -> str:
+    return spec if "://" in spec else str(Path(spec).absolute())
+
+
+def _order(data: Source) -> str:
+    digest = hashlib.sha256()
+    for item in data.items:
+        digest.update(item.key.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def _weights(bundle: Bundle) -> str:
+    return hashlib.sha256((bundle.path / WEIGHTS).read_bytes()).hexdigest()
+
+
+# a worker opens model and sources once
+@functools.lru_cache(maxsize=2)
+def _bundle(model: str, signed_by: str | None) -> Bundle:
+    with requiring(signed_by):
+        return load(model)
+
+
+@functools.lru_cache(maxsize=2)
+def _source(specs: tuple[str, ...]) -> Source:
+    return open_source(list(specs))
+
+
+@functools.lru_cache(maxsize=2)
+def _cached_order(specs: tuple[str, ...]) -> str:
+    return _order(_source(specs))
+
+
+def _require_parquet() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UsageError("scores are Parquet files: pip install 'discern[scale]'")
