@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cards import card, fakes, shipped
+from fault_table import faults
 from plot import accuracy_against_labels
 
 HERE = Path(__file__).resolve().parent
@@ -72,13 +73,14 @@ def main() -> int:
         attention(),
         step(),
         gallery(),
+        faults(),
     ]
     page += "\n".join([*tables, *(text for text, _ in grids), *measured])
     readme, about = README.read_text(), CARD.read_text()
     # one seed is a trial, not a claim: it stands in RESULTS.md alone
     claims = [few_labels(path, CLAIM) for path in paths if is_claim(path)]
     waiting = "The runs with three seeds are not all done; trials stand in"
-    claims += [text for text in (shipped(),) if text]
+    claims += [text for text in (shipped(), faults()) if text]
     inside = "\n".join(claims) or f"{waiting} [RESULTS.md](benchmarks/RESULTS.md).\n"
     wanted, card_wanted = filled(readme, inside), filled(about, f"\n{card()}\n\n")
     pictures = {path: text for _, drawn in grids for path, text in drawn.items()}

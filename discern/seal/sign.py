@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from discern.errors import IntegrityError, UsageError
-from discern.files import parse_json, write_json
+from discern.files import json_text, parse_json, write_bytes
 from discern.seal.keys import key_id, raw, read_public
 
 FORMAT = "discern-signature/1"
 SIGNATURE, MANIFEST = "signature.json", "manifest.json"
 MOST = 64 * 2**10  # bytes of a signature file
-FIELDS = {"format", "algorithm", "key_id", "public_key", "signature"}
+FIELDS = ("format", "algorithm", "key_id", "public_key", "signature")  # in the order of the file
 
 _required: ContextVar[Path | None] = ContextVar("required", default=None)
 
@@ -61,7 +61,7 @@ def sign(folder: Path, key: Ed25519PrivateKey) -> dict[str, Any]:
         "public_key": base64.b64encode(raw(public)).decode(),
         "signature": base64.b64encode(key.sign(_message(manifest))).decode(),
     }
-    write_json(folder / SIGNATURE, said)
+    write_bytes(folder / SIGNATURE, _text(said))
     return said
 
 
@@ -172,9 +172,16 @@ def _fields(signature: bytes, path: Path) -> dict[str, str]:
         said = None
     if not isinstance(said, dict) or not all(isinstance(said.get(one), str) for one in FIELDS):
         raise IntegrityError(f"{path}: not a signature: sign the bundle again")
-    if set(said) != FIELDS or said["format"] != FORMAT or said["algorithm"] != "ed25519":
+    if set(said) != set(FIELDS) or said["format"] != FORMAT or said["algorithm"] != "ed25519":
         raise IntegrityError(f"{path}: {_short(said['format'])}: this version reads {FORMAT}")
+    # one text for each signature, as `sign` writes it: no spaces, names or words beside it
+    if signature != _text(said):
+        raise IntegrityError(f"{path}: not as it was written: copy the bundle again")
     return said
+
+
+def _text(said: Mapping[str, str]) -> bytes:
+    return (json_text({name: said[name] for name in FIELDS}, indent=2) + "\n").encode()
 
 
 def _decoded(text: str, length: int, path: Path) -> bytes:
