@@ -96,9 +96,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="discern-faults-") as home:
             found = PARTS[name](Path(home), args.scale, args.seed)
         found |= {"seconds": round(time.monotonic() - started, 1), "seed": args.seed}
+        found["command"] = " ".join(["python", "benchmarks/faults.py", *sys.argv[1:]])
         found |= {"commit": commit(), "hardware": hardware(), "versions": versions()}
         done["parts"][name] = found
-        done["command"] = " ".join(["python", "benchmarks/faults.py", *sys.argv[1:]])
         TABLE.write_text(json.dumps(done, indent=1) + "\n")
         print(name, json.dumps(found, indent=1), flush=True)
 
