@@ -38,7 +38,7 @@ OPTIONS = {
     "explain": {"--out", "--method", "--label", "--seed", "--require-signature"},
     "serve": {
         *("--host", "--port", "--token-file", "--gallery", "--workers", "--tls-cert", "--tls-key"),
-        *("--insecure", "--require-signature"),
+        *("--insecure", "--require-signature", "--may-enroll", "--watch"),
     },
     "export": {"--to", "--out", "--check", "--seed", "--require-signature"},
     "attack": {

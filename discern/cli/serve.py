@@ -27,6 +27,12 @@ def serve(
     gallery: Annotated[
         Path | None, typer.Option("--gallery", metavar="G", help="Also answer who it is.")
     ] = None,
+    may_enroll: Annotated[
+        bool, typer.Option("--may-enroll", help="Clients may write the gallery.")
+    ] = False,
+    watch: Annotated[
+        Path | None, typer.Option("--watch", metavar="RUN", help="Show this run as it trains.")
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", metavar="N", min=1, max=64, help="Processes.")
     ] = 1,
@@ -48,7 +54,11 @@ def serve(
     On this machine alone, unless --host says otherwise; another host wants a token.
     """
     folder = words.model(model)
-    for file, what in ((gallery, "gallery"), (tls_cert, "certificate"), (tls_key, "key")):
+    if may_enroll and gallery is None:
+        raise UsageError("--may-enroll: name the file with --gallery")
+    known = None if may_enroll else gallery  # it may be made by the first who is enrolled
+    files = ((known, "gallery"), (watch, "run"), (tls_cert, "certificate"), (tls_key, "key"))
+    for file, what in files:
         if file is not None:
             words.existing(file, what)
     if (tls_cert is None) != (tls_key is None):
@@ -58,6 +68,8 @@ def serve(
     config = ServeConfig(
         model=str(folder),
         gallery=None if gallery is None else str(gallery),
+        may_enroll=may_enroll,
+        watch=None if watch is None else str(watch),
         token=None if token_file is None else read_token(token_file),
         host=host,
         port=port,

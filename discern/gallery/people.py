@@ -68,6 +68,29 @@ def enroll(
     }
 
 
+def enroll_vectors(
+    path: Path, name: str, vectors: np.ndarray, *, identity: str, most: int
+) -> dict[str, int]:
+    """Enrol vectors [n, D] of a name; a gallery that is not there is made.
+
+    `identity` is that of the model's weights.  -> `pictures` of the name, and `names` in all.
+    Raises UsageError, also beyond `most` vectors.
+    """
+    with editing(path, Gallery.empty(identity, vectors.shape[1])) as gallery:
+        if gallery.model != identity:
+            raise UsageError("the gallery is of another model by now")
+        if len(gallery.vectors) + len(vectors) > most:
+            raise UsageError(f"the gallery is full: {most} vectors are the most")
+        gallery.add(name, vectors)
+        owner = gallery.number(name)
+        return {"pictures": int((gallery.owners == owner).sum()), "names": len(gallery)}
+
+
+def require_same_model(path: Path, bundle: Bundle) -> None:
+    """Raise UsageError for a gallery that was enrolled with another model, or is none."""
+    _require_same(path, read(path), weights_of(bundle), bundle)
+
+
 def remove(path: Path | str, name: str) -> dict[str, Any]:
     """Forget a name and all that was kept of it.  Raises UsageError."""
     with editing(Path(path)) as gallery:

@@ -28,6 +28,7 @@ from discern.serve.engine import Engine, Fault, Item
 from discern.serve.metrics import Metrics
 from discern.serve.queue import Busy
 from discern.serve.settings import LOOPBACK, ServeConfig
+from discern.serve.watch import Watched
 
 _log = logging.getLogger("discern.serve")
 DECODERS = 2  # threads
@@ -100,6 +101,8 @@ def make_app(config: ServeConfig) -> FastAPI:
             "labels": engine.bundle.labels,
             "guard": bool(engine.bundle.certainty.guards),
             "gallery": engine.gallery is not None,
+            "may_enroll": engine.gallery is not None and engine.may_enroll,
+            "run": engine.run is not None,
             "explainers": list(EXPLAINERS),
         }
 
@@ -129,6 +132,44 @@ def make_app(config: ServeConfig) -> FastAPI:
         _, item = await given(request)
         found: dict[str, Any] = await apart(lambda: engine.identified(item, top))
         return found
+
+    @app.get("/v1/gallery")
+    async def gallery() -> dict[str, Any]:
+        """Who is enrolled, with how many pictures."""
+        found: dict[str, Any] = await apart(engine.enrolled)
+        return found
+
+    @app.post("/v1/gallery/enroll", openapi_extra=BODY)
+    async def enroll(request: Request, name: str = Query(max_length=200)) -> dict[str, Any]:
+        """Enrol a picture or clip of a name; where the server was started with --may-enroll."""
+        _, item = await given(request)
+        found: dict[str, Any] = await apart(lambda: engine.enroll(name, item))
+        return found
+
+    @app.delete("/v1/gallery")
+    async def forget(name: str = Query(max_length=200)) -> dict[str, Any]:
+        """Forget a name and all that was kept of it."""
+        found: dict[str, Any] = await apart(lambda: engine.forget(name))
+        return found
+
+    @app.get("/v1/run")
+    async def run() -> dict[str, Any]:
+        """How far the run is that the server was told to watch."""
+        found: dict[str, Any] = await apart(watched().state)
+        return found
+
+    @app.get("/v1/run/samples/{number}")
+    async def sample(number: int) -> Response:
+        """A sample sheet of that run, by its place in `samples`."""
+        found = await asyncio.to_thread(watched().picture, number)
+        if found is None:
+            raise Fault(404, "no_sample", "there is no sheet of this number")
+        return Response(found[0], media_type=found[1])
+
+    def watched() -> Watched:
+        if engine.run is None:
+            raise Fault(404, "no_run", "this server was started without --watch")
+        return engine.run
 
     @app.middleware("http")
     async def guarded(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -232,6 +273,10 @@ def _refusal(request: Request, config: ServeConfig) -> JSONResponse | None:
     if config.is_local and _host(request) not in LOOPBACK:
         # a page of somebody else whose name leads here (DNS rebinding)
         return _error(403, "wrong_host", "ask for this server by its own name")
+    foreign = request.headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
+    if foreign and (request.method != "GET" or request.url.path != "/"):
+        # a browser says that another page asks: it may hold a link here, and nothing else
+        return _error(403, "foreign_page", "another page may not ask here")
     if config.token is None or request.url.path in OPEN:
         return None
     kind, _, token = request.headers.get("authorization", "").partition(" ")

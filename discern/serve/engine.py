@@ -15,16 +15,24 @@ from discern.clip import Clip, Kind
 from discern.data.decode import decode
 from discern.data.limits import Limits
 from discern.data.loader import as_batch
-from discern.errors import BadItem, Refused
-from discern.gallery.people import vectors_of
+from discern.errors import BadItem, Refused, UsageError
+from discern.gallery.people import (
+    UNCALIBRATED,
+    enroll_vectors,
+    remove,
+    require_same_model,
+    vectors_of,
+    weights_of,
+)
 from discern.gallery.search import Index
-from discern.gallery.store import read
+from discern.gallery.store import Gallery, read
 from discern.models.weights import Bundle
 from discern.predict import load, look, model_frames, preprocessing, require_classifier
 from discern.security.certainty import labels_of
 from discern.security.guard import Evidence
 from discern.serve.queue import Batcher
 from discern.serve.settings import ServeConfig
+from discern.serve.watch import Watched
 
 LIMITS = Limits()
 
@@ -53,8 +61,12 @@ class Engine:
         require_classifier(self.bundle)
         self.preprocess = preprocessing(self.bundle)
         self.gallery = None if config.gallery is None else Path(config.gallery)
-        if self.gallery is not None:
-            read(self.gallery)  # what is wrong with it is told before the first request
+        # what is wrong with it is told before the first request; one may be made by enrolling
+        if self.gallery is not None and (self.gallery.exists() or not config.may_enroll):
+            require_same_model(self.gallery, self.bundle)
+        self.identity = weights_of(self.bundle)
+        self.may_enroll, self.most_enrolled = config.may_enroll, config.most_enrolled
+        self.run = None if config.watch is None else Watched(Path(config.watch))
         self.queue = Batcher(self._answers, most=config.queue, batch=config.batch, wait=config.wait)
 
     def item(self, data: bytes) -> Item:
@@ -98,14 +110,8 @@ class Engine:
 
     def identified(self, item: Item, top: int) -> dict[str, Any]:
         """Who of the gallery it is.  Raises Fault where there is no gallery."""
-        if self.gallery is None:
-            raise Fault(404, "no_gallery", "this server was started without --gallery")
-        gallery = read(self.gallery)
-        from discern.gallery.people import UNCALIBRATED
-
-        zero = np.zeros(1, dtype=np.int64)
-        vector = vectors_of(self.bundle, [as_batch(item.frames[None], zero, zero)])[0]
-        ranked = Index(gallery).ranked(vector, top)
+        gallery = self._gallery()
+        ranked = Index(gallery).ranked(self._vector(item), top)
         threshold = UNCALIBRATED if gallery.threshold is None else gallery.threshold
         known = bool(ranked) and ranked[0][1] >= threshold
         return {
@@ -116,6 +122,62 @@ class Engine:
             "calibrated": gallery.threshold is not None,
         }
 
+    def enrolled(self) -> dict[str, Any]:
+        """Who is in the gallery.  Raises Fault where there is none."""
+        gallery = self._gallery()
+        counts = np.bincount(gallery.owners, minlength=len(gallery))
+        return {
+            "names": [
+                {"name": name, "pictures": int(count)}
+                for name, count in zip(gallery.names, counts, strict=True)
+            ],
+            "may_enroll": self.may_enroll,
+            "calibrated": gallery.threshold is not None,
+        }
+
+    def enroll(self, name: str, item: Item) -> dict[str, Any]:
+        """Write an item into the gallery.  Raises Fault."""
+        path = self._writable()
+        try:
+            said = enroll_vectors(
+                path,
+                name,
+                self._vector(item)[None],
+                identity=self.identity,
+                most=self.most_enrolled,
+            )
+        except UsageError as error:
+            raise Fault(422, "not_enrolled", _without_paths(str(error), path)) from None
+        return {"name": name, **said}
+
+    def forget(self, name: str) -> dict[str, Any]:
+        """Take a name out of the gallery.  Raises Fault."""
+        path = self._writable()
+        try:
+            said = remove(path, name)
+        except UsageError as error:
+            raise Fault(404, "not_enrolled", _without_paths(str(error), path)) from None
+        return {"name": name, "removed": said["removed"], "names": said["names"]}
+
+    def _writable(self) -> Path:
+        if self.gallery is None:
+            raise Fault(404, "no_gallery", "this server was started without --gallery")
+        if not self.may_enroll:
+            raise Fault(403, "read_only", "this server was started without --may-enroll")
+        return self.gallery
+
+    def _gallery(self) -> Gallery:
+        if self.gallery is None:
+            raise Fault(404, "no_gallery", "this server was started without --gallery")
+        if self.may_enroll and not self.gallery.exists():
+            return Gallery.empty("", self.bundle.model.config.backbone.width)
+        return read(self.gallery)
+
+    def _vector(self, item: Item) -> np.ndarray:
+        """[D]"""
+        zero = np.zeros(1, dtype=np.int64)
+        return np.asarray(vectors_of(self.bundle, [as_batch(item.frames[None], zero, zero)])[0])
+
     @torch.inference_mode()
     def _answers(self, frames: np.ndarray) -> Sequence[tuple[np.ndarray, Evidence]]:
         sure = self.bundle.certainty
@@ -124,3 +186,8 @@ class Engine:
         rows = sure.probabilities(found.logits.numpy())
         places = torch.arange(len(frames))
         return [(row, found.take(places[i : i + 1])) for i, row in enumerate(rows)]
+
+
+def _without_paths(text: str, path: Path) -> str:
+    """A message for strangers: the server's folders are none of their business."""
+    return text.replace(f"{path}: ", "").replace(str(path), "the gallery")

@@ -14,6 +14,8 @@ class ServeConfig:
 
     model: str
     gallery: str | None = None
+    may_enroll: bool = False  # clients may write the gallery
+    watch: str | None = None  # a run folder that is shown
     token: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
@@ -23,6 +25,7 @@ class ServeConfig:
     require_signature: str | None = None
     most_bytes: int = 32 * 2**20  # of a request
     most_parts: int = 8  # of a form
+    most_enrolled: int = 200_000  # vectors of the gallery
     queue: int = 64  # items that wait; more are sent away
     batch: int = 16  # items at once
     wait: float = 0.004  # seconds for others to join a batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -29,10 +30,11 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-@pytest.fixture
-def server(model: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+@contextlib.contextmanager
+def serving(model: Path, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server of its own process, and its port."""
     port = _free_port()
-    words = [sys.executable, "-m", "discern", "serve", str(model), "--port", str(port)]
+    words = [sys.executable, "-m", "discern", "serve", str(model), "--port", str(port), *more]
     child = subprocess.Popen(
         words,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -53,6 +55,12 @@ def server(model: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         child.wait()
         assert child.stdout is not None
         child.stdout.close()
+
+
+@pytest.fixture
+def server(model: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    with serving(model) as one:
+        yield one
 
 
 def _ask(port: int, timeout: float = 20) -> int:
