@@ -99,11 +99,27 @@ def finish_predictions(found: Sequence[Mapping[str, Any]], as_json: bool) -> int
 
 
 def save_predictions(found: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """One row per file: as JSON lines whole, as CSV the likeliest class and what the guard says."""
+    """One row per file, in the form that the suffix names.
+
+    `.jsonl` has all, `.csv` and `.parquet` the likeliest class and what the guard says, `.json` is
+    FiftyOne's image classification (classes, and by file's stem label and confidence).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix.lower() == ".jsonl":
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
         write_bytes(path, "".join(json_text(entry) + "\n" for entry in found).encode())
-        return
+    elif suffix == ".json":
+        write_bytes(path, json_text(_fiftyone(found), indent=1).encode())
+    elif suffix == ".parquet":
+        from discern.data.parquet import write_parquet
+
+        rows = [{**entry, "key": entry["file"]} for entry in found]
+        write_parquet(path, rows)
+    else:
+        write_bytes(path, _csv(found).encode())
+
+
+def _csv(found: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     heads = ("file", "kind", "label", "probability", "unknown", "error")
@@ -113,7 +129,21 @@ def save_predictions(found: Sequence[Mapping[str, Any]], path: Path) -> None:
         for entry in found
     )
     writer.writerows([row.get(name, "") for name in heads] for row in rows)
-    write_bytes(path, text.getvalue().encode())
+    return text.getvalue()
+
+
+def _fiftyone(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    named = [entry for entry in found if "label" in entry]
+    return {
+        "classes": sorted({entry["label"] for entry in named}),
+        "labels": {
+            Path(entry["file"]).stem: {
+                "label": entry["label"],
+                "confidence": entry["probability"],
+            }
+            for entry in named
+        },
+    }
 
 
 def finish_names(found: Sequence[Mapping[str, Any]], as_json: bool) -> int:

@@ -95,7 +95,9 @@ def predict(
     ] = 1,
     save: Annotated[
         Path | None,
-        typer.Option("--save", metavar="FILE", help="Write the answers as .csv or .jsonl too."),
+        typer.Option(
+            "--save", metavar="FILE", help="Also write a .csv, .jsonl, .parquet or .json."
+        ),
     ] = None,
     signed: Signed = None,
     as_json: AsJson = False,
@@ -103,8 +105,8 @@ def predict(
 ) -> int:
     """Name what is in images and clips, and how surely."""
     folder, paths = words.model(model), words.media(files)
-    if save is not None and save.suffix.lower() not in (".csv", ".jsonl"):
-        raise UsageError(f"--save {save}: write a .csv or .jsonl file")
+    if save is not None and save.suffix.lower() not in (".csv", ".jsonl", ".parquet", ".json"):
+        raise UsageError(f"--save {save}: write a .csv, .jsonl, .parquet or .json file")
     from discern.predict import predict_files
     from discern.seal.sign import requiring
 

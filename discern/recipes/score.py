@@ -25,9 +25,10 @@ from discern.data.decode import decode
 from discern.data.items import Source
 from discern.data.limits import Limits
 from discern.data.loader import as_batch
+from discern.data.parquet import require_parquet, write_parquet
 from discern.data.sources import open_source
 from discern.errors import BadItem, DataError, UsageError
-from discern.files import TEMPORARY, replacing, sync_folder, write_json
+from discern.files import TEMPORARY, sync_folder, write_json
 from discern.lock import FolderLock
 from discern.models.weights import WEIGHTS, Bundle
 from discern.predict import load, look, model_frames, preprocessing, require_classifier
@@ -73,7 +74,7 @@ def score(
     `workers`, here or on the Ray cluster at `ray`.  Raises UsageError, DataError, IntegrityError.
     """
     started = time.monotonic()
-    _require_parquet()
+    require_parquet()
     specs = [source] if isinstance(source, str) else list(source)
     bundle = load(model, require_signature=require_signature)
     require_classifier(bundle)
@@ -168,21 +169,6 @@ def answers(bundle: Bundle, data: Source, indices: range) -> list[dict[str, Any]
         if waiting:
             _answer(bundle, kind, waiting, rows)
     return rows
-
-
-def write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows of answers as one file, whole or not at all."""
-    import pyarrow
-    import pyarrow.parquet
-
-    names = pyarrow.list_(pyarrow.string())
-    columns = [("key", pyarrow.string()), ("kind", pyarrow.string()), ("label", pyarrow.string())]
-    columns += [("labels", names), ("probability", pyarrow.float32())]
-    columns += [("unknown", pyarrow.bool_()), ("error", pyarrow.string())]
-    schema = pyarrow.schema(columns)
-    table = pyarrow.Table.from_pylist([*rows], schema)
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary, compression="zstd")
 
 
 def _answer(
@@ -283,10 +269,3 @@ def _source(specs: tuple[str, ...]) -> Source:
 @functools.lru_cache(maxsize=2)
 def _cached_order(specs: tuple[str, ...]) -> str:
     return _order(_source(specs))
-
-
-def _require_parquet() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("pyarrow") is None:
-        raise UsageError("scores are Parquet files: pip install 'discern[scale]'")

@@ -219,3 +219,18 @@ def test_a_cluster_that_loses_a_node_answers_all(model: Path, data: Path, tmp_pa
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_predict_saves_what_other_tools_read(model: Path, data: Path, tmp_path: Path) -> None:
+    files = [str(data / name) for name in ("000.png", "001.png", "broken.png")]
+    for name in ("a.parquet", "a.json", "a.txt"):
+        code = main(["predict", str(model), *files, "--save", str(tmp_path / name)])
+        assert code == (2 if name == "a.txt" else 4)
+    wanted = predict_files(model, files)
+    table = parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    assert [row["label"] for row in table] == [entry.get("label") for entry in wanted]
+    assert table[2]["error"] and table[0]["key"] == files[0]
+    found = json.loads((tmp_path / "a.json").read_text())  # FiftyOne's image classification
+    assert set(found["labels"]) == {"000", "001"}
+    assert found["labels"]["000"]["label"] == wanted[0]["label"]
+    assert set(found["classes"]) == {entry["label"] for entry in wanted[:2]}
