@@ -284,7 +284,7 @@ def test_predict_takes_folders_and_saves_its_answers(
     assert saved[1:] == ['a.MP4,,"cat, or not",0.5,True,', "b.png,,,,,no picture"]
     main([*words, "--save", str(tmp_path / "x.jsonl")])
     assert [json.loads(x) for x in (tmp_path / "x.jsonl").read_text().splitlines()] == rows
-    assert main([*words, "--save", str(tmp_path / "x.parquet")]) == 2
+    assert main([*words, "--save", str(tmp_path / "x.xlsx")]) == 2
     (tmp_path / "empty").mkdir()
     assert main(["predict", str(tmp_path / "model"), str(tmp_path / "empty")]) == 4
     capsys.readouterr()

@@ -95,9 +95,7 @@ def predict(
     ] = 1,
     save: Annotated[
         Path | None,
-        typer.Option(
-            "--save", metavar="FILE", help="Also write a .csv, .jsonl, .parquet or .json."
-        ),
+        typer.Option("--save", metavar="FILE", help="Also write .csv, .jsonl, .parquet or .json."),
     ] = None,
     signed: Signed = None,
     as_json: AsJson = False,
