@@ -16,7 +16,8 @@ from discern.objectives.objective import Objective
 
 SKIPS_BEFORE_ROLL_BACK = 5
 ROLL_BACKS_BEFORE_STOP = 3
-LOOKS = 200  # steps that a sign must last before anything is done
+STEPS = 200  # that a sign must last before anything is done
+LOOKS = 40  # and that it must be seen in: the adversary is not in every step
 WINS, LOSES = 0.99, 0.51  # discriminator accuracy
 ALIKE = 0.10  # diversity of fakes against that of real ones
 
@@ -28,7 +29,8 @@ class Watch:
         self.rate_scale = 1.0
         self.skips: dict[str, int] = {}  # phase -> in a row
         self.roll_backs = 0
-        self.signs: dict[str, int] = {}
+        self.signs: dict[str, int] = {}  # steps since a sign was first seen, and never missed
+        self.looks: dict[str, int] = {}  # how often it was seen in them
         self.eased = 0
         self.must_roll_back = False
         self.gave_up: str | None = None
@@ -72,15 +74,15 @@ class Watch:
         Returns what to write down.
         """
         accuracy, spread = parts.get("d_accuracy"), parts.get("diversity")
-        if accuracy is not None:
-            self._sign("the discriminator wins every time", accuracy >= WINS)
-            self._sign("the discriminator cannot tell real from fake", accuracy <= LOSES)
-        if spread is not None:
-            self._sign("the fakes look all alike", spread < ALIKE)
+        wins = None if accuracy is None else accuracy >= WINS
+        loses = None if accuracy is None else accuracy <= LOSES
+        self._sign("the discriminator wins every time", wins)
+        self._sign("the discriminator cannot tell real from fake", loses)
+        self._sign("the fakes look all alike", None if spread is None else spread < ALIKE)
         for sign, count in self.signs.items():
-            if count == LOOKS:
-                self.signs[sign] = 0
-                self._pending.append(f"{sign} for {LOOKS} steps: {self._ease(objective)}")
+            if count >= STEPS and self.looks.get(sign, 0) >= LOOKS:
+                self.signs[sign] = self.looks[sign] = 0
+                self._pending.append(f"{sign} for {count} steps: {self._ease(objective)}")
         said, self._pending = self._pending, []
         return said
 
@@ -89,6 +91,7 @@ class Watch:
             "rate_scale": self.rate_scale,
             "roll_backs": self.roll_backs,
             "signs": dict(self.signs),
+            "looks": dict(self.looks),
             "eased": self.eased,
         }
 
@@ -96,8 +99,14 @@ class Watch:
         for name, value in saved.items():
             setattr(self, name, value)
 
-    def _sign(self, name: str, seen: bool) -> None:
-        self.signs[name] = self.signs.get(name, 0) + 1 if seen else 0
+    def _sign(self, name: str, seen: bool | None) -> None:
+        """None: this step does not say; a sign that was there goes on."""
+        steps = self.signs.get(name, 0)
+        if seen or (seen is None and steps > 0):
+            self.signs[name] = steps + 1
+            self.looks[name] = self.looks.get(name, 0) + bool(seen)
+        elif seen is not None:
+            self.signs[name] = self.looks[name] = 0
 
     def _ease(self, objective: Objective) -> str:
         scale = dict(objective.named_buffers()).get("adversary_scale")

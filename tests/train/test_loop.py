@@ -517,7 +517,9 @@ def test_a_loss_that_stays_bad_ends_the_run_as_diverged(
     assert _fit(fixed, keeper=keeper, steps=outcome.state.step + 2).stopped_by == "steps"
 
 
-def test_a_sign_of_a_collapse_is_not_read_from_an_earlier_step() -> None:
+def test_a_sign_of_a_collapse_is_not_read_from_an_earlier_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Once the adversary is silenced nothing is said about it any more."""
     journal, objective = Lines(), masked_gan()
     plain = objective.loss
@@ -532,11 +534,9 @@ def test_a_sign_of_a_collapse_is_not_read_from_an_earlier_step() -> None:
     objective.adversary_scale.fill_(1.0)
     import discern.train.watch as watch
 
-    looks, watch.LOOKS = watch.LOOKS, 2
-    try:
-        _fit(objective, journal=journal, loader=Same(), steps=20)
-    finally:
-        watch.LOOKS = looks
+    monkeypatch.setattr(watch, "LOOKS", 2)
+    monkeypatch.setattr(watch, "STEPS", 2)
+    _fit(objective, journal=journal, loader=Same(), steps=20)
     assert len(journal.events()) == 4 and journal.events()[-1].endswith("scaled to 0")
     assert float(objective.adversary_scale) == 0.0
 

@@ -10,6 +10,7 @@ from discern.train.watch import (
     LOOKS,
     ROLL_BACKS_BEFORE_STOP,
     SKIPS_BEFORE_ROLL_BACK,
+    STEPS,
     Watch,
 )
 from tests.tiny import gan, masked_gan, supervised
@@ -99,32 +100,32 @@ def test_a_sign_that_lasts_eases_the_adversary(
     make: type, parts: dict[str, float], said: str
 ) -> None:
     watch, objective = Watch(), make()
-    assert _look(watch, objective, parts, LOOKS - 1) == []
+    assert _look(watch, objective, parts, STEPS - 1) == []
     (line,) = _look(watch, objective, parts, 1)
     assert said in line and "0.5" in line and float(objective.adversary_scale) == 0.5
-    _look(watch, objective, parts, 2 * LOOKS)
+    _look(watch, objective, parts, 2 * STEPS)
     assert float(objective.adversary_scale) == 0.125
-    (line,) = _look(watch, objective, parts, LOOKS)  # the fourth time it falls silent
+    (line,) = _look(watch, objective, parts, STEPS)  # the fourth time it falls silent
     assert float(objective.adversary_scale) == 0.0 and "scaled to 0" in line
 
 
 @pytest.mark.parametrize("parts", [HEALTHY, {}, {"d_accuracy": 0.98}, {"d_accuracy": 0.52}])
 def test_healthy_runs_are_left_alone(parts: dict[str, float]) -> None:
     watch, objective = Watch(), masked_gan()
-    assert _look(watch, objective, parts, 3 * LOOKS) == []
+    assert _look(watch, objective, parts, 3 * STEPS) == []
     assert float(objective.adversary_scale) == 1.0
 
 
 def test_a_sign_must_last_without_a_break() -> None:
     watch, objective = Watch(), masked_gan()
     for _ in range(3):
-        assert _look(watch, objective, {"d_accuracy": 1.0}, LOOKS - 1) == []
+        assert _look(watch, objective, {"d_accuracy": 1.0}, STEPS - 1) == []
         assert _look(watch, objective, HEALTHY, 1) == []
     assert float(objective.adversary_scale) == 1.0
 
 
 def test_without_an_adversary_there_is_nothing_to_ease() -> None:
-    (line,) = _look(Watch(), supervised(), {"d_accuracy": 1.0}, LOOKS)
+    (line,) = _look(Watch(), supervised(), {"d_accuracy": 1.0}, STEPS)
     assert "nothing to ease" in line
 
 
@@ -134,7 +135,7 @@ def test_a_resumed_watch_goes_on_where_it_was() -> None:
         first.healthy(NAN, FINE, "both")
     first.rolled_back()
     first.look(objective, {})
-    _look(first, objective, {"d_accuracy": 1.0}, LOOKS - 1)
+    _look(first, objective, {"d_accuracy": 1.0}, STEPS - 1)
     saved = first.dump()
     assert saved["rate_scale"] == 0.5 and saved["roll_backs"] == 1
     _look(first, objective, {"d_accuracy": 1.0}, 10)
@@ -143,3 +144,17 @@ def test_a_resumed_watch_goes_on_where_it_was() -> None:
     assert second.rate_scale == 0.5
     assert len(_look(second, objective, {"d_accuracy": 1.0}, 1)) == 1
     assert float(objective.adversary_scale) == 0.5
+
+
+def test_a_sign_that_some_steps_only_can_show_lasts_in_between() -> None:
+    watch, objective = Watch(), masked_gan()
+    said = []
+    for step in range(STEPS + 8):  # the adversary is in every fourth step
+        parts = {"d_accuracy": 1.0} if step % 4 == 0 else {"view": 1.0}
+        said += [(step, line) for line in watch.look(objective, parts)]
+    ((step, line),) = said
+    assert STEPS - 1 <= step < STEPS + 4 and "wins every time" in line
+    watch = Watch()
+    for step in range(4 * STEPS):  # too seldom to be sure of anything
+        parts = {"d_accuracy": 1.0} if step % 16 == 0 and step < LOOKS * 16 - 16 else {}
+        assert watch.look(objective, parts) == []
