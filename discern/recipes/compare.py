@@ -21,6 +21,7 @@ from discern.errors import UsageError
 from discern.evaluate.evaluate import BLOCK
 from discern.evaluate.metrics import metrics
 from discern.log import Run
+from discern.recipes.fit import AUTO
 from discern.recipes.prepare import divide, has_several, load_sets, open_checked
 from discern.recipes.pretrain import pretrain
 from discern.recipes.progress import progress_bar
@@ -58,6 +59,8 @@ def compare(
     specs = [source] if isinstance(source, str) else list(source)
     data = open_checked(specs)
     require_classes(data)
+    if size == AUTO:
+        raise UsageError("--size auto: name a size here, so that all trainings have the same")
     if has_several(data):
         raise UsageError(
             f"{data.spec}: items have several labels: hand-crafted methods here take one"

@@ -175,9 +175,9 @@ def sized(config: RunConfig, size: str | None) -> RunConfig:
 
     Raises UsageError for one that does not exist.
     """
-    if size is None:
+    if size is None or size == "auto":  # which is settled where the machine is known
         return config
     if size not in SIZES:
-        raise UsageError(f"--size {size}: there are {', '.join(SIZES)}")
+        raise UsageError(f"--size {size}: there are {', '.join(SIZES)}, and auto")
     shape: dict[str, Any] = dict(SIZES[size])
     return replace(config, backbone=replace(config.backbone, **shape))

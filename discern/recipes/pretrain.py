@@ -15,6 +15,7 @@ from discern.models.public import load_start
 from discern.models.weights import save_bundle
 from discern.recipes import images
 from discern.recipes.codes import settle_codes
+from discern.recipes.fit import AUTO, fitted
 from discern.recipes.looks import Probe, Samples, together
 from discern.recipes.prepare import (
     divide,
@@ -72,6 +73,8 @@ def pretrain(
     require_one_encoder(base, size)
     start = None if base is None else load_start(base)
     config = shaped_for(config, source)
+    if size == AUTO:
+        config = fitted(config, source, Path(out), minutes, pretraining=True)
     if start is not None:
         config = replace(config, backbone=start.model.config.backbone)
         preprocess = configuration.from_dict(type(config.data.preprocess), start.preprocess)

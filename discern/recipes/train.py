@@ -22,6 +22,7 @@ from discern.models.weights import Bundle, save_bundle
 from discern.recipes import images
 from discern.recipes.certainty import learn_certainty
 from discern.recipes.codes import learn_class_codes
+from discern.recipes.fit import AUTO, fitted
 from discern.recipes.prepare import (
     Parts,
     divide,
@@ -89,9 +90,14 @@ def train(
     several = has_several(data)
     rest_pays = start is not None and not several and _rest_pays(data, labels, minutes, steps)
     semi = bool(others) or rest_pays
+    shape = partial(shaped_for, source=data)
+
+    def fit(shapeless: RunConfig) -> RunConfig:
+        return fitted(shape(shapeless), data, Path(out), minutes, pretraining=False)
+
     config = configured(
         images.used_for(images.tuning("semi" if semi else "supervised", overrides), recipe),
-        partial(shaped_for, source=data),
+        fit if size == AUTO else shape,
         start,
         size=size,
         seed=seed,
