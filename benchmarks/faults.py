@@ -98,6 +98,7 @@ def main() -> None:
         found |= {"seconds": round(time.monotonic() - started, 1), "seed": args.seed}
         found["command"] = " ".join(["python", "benchmarks/faults.py", *sys.argv[1:]])
         found |= {"commit": commit(), "hardware": hardware(), "versions": versions()}
+        done |= {"command": "python benchmarks/faults.py"}  # all of it; each part says its own
         done["parts"][name] = found
         TABLE.write_text(json.dumps(done, indent=1) + "\n")
         print(name, json.dumps(found, indent=1), flush=True)
