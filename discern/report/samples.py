@@ -122,15 +122,15 @@ def _first(album: Album, names: Sequence[str], title: str, alt: str) -> list[Mar
 
 
 def _card(row: dict[str, Any], picture: Markup) -> Markup:
-    sure = number(row.get("probability"))
+    sure, right = number(row.get("probability")), row["label"] == row["predicted"]
     return tag(
         "figure",
         tag("div", picture, class_="frame"),
         tag(
             "figcaption",
-            tag("span", row["predicted"], class_="predicted"),
+            tag("span", row["predicted"], class_="label" if right else "predicted"),
             tag("span", percent(sure, 0), class_="sure") if sure is not None else None,
-            tag("span", "is ", tag("b", row["label"]), class_="truth"),
+            None if right else tag("span", "is ", tag("b", row["label"]), class_="truth"),
             tag("span", row.get("key", ""), class_="key"),
         ),
         class_="card",
