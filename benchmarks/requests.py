@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -30,6 +31,7 @@ import psutil
 from few_labels import HERE, commit, hardware, versions
 
 COUNT, WARM_UP, CLIENTS = 100_000, 3_000, 4
+LOOK = 20.0  # seconds between two looks at the memory
 TABLE = HERE / "results" / "requests.json"
 ROUTES = (
     *("/v1/predict", "/v1/explain", "/v1/gallery/identify", "/v1/gallery/enroll", "/v1/gallery"),
@@ -86,6 +88,14 @@ def main() -> None:
         before = grown(process)
         began = time.monotonic()
         share = args.count // CLIENTS
+        held, over = [before["memory"]], threading.Event()
+
+        def look() -> None:
+            while not over.wait(LOOK):
+                held.append(grown(process)["memory"])
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
         with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
             parts = list(
                 pool.map(
@@ -94,6 +104,8 @@ def main() -> None:
                 )
             )
         seconds = time.monotonic() - began
+        over.set()
+        watcher.join()
         time.sleep(2)
         after = grown(process)
         lives = child.poll() is None and b"ok" in asked(port, "/health")
@@ -114,6 +126,8 @@ def main() -> None:
         "findings": findings,
         "alive": lives,
         "memory_grown_bytes": after["memory"] - before["memory"],
+        "memory_megabytes": [round(one / 2**20, 1) for one in held],
+        "look_seconds": LOOK,
         "files_grown": after["files"] - before["files"],
         "threads_grown": after["threads"] - before["threads"],
     }

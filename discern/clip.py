@@ -53,6 +53,19 @@ class Batch:
         """The same items with other pixels."""
         return replace(self, clip=clip)
 
+    def part(self, first: int, step: int) -> Batch:
+        """Every `step`-th item from the `first` on: each part has items of all kinds of a batch."""
+
+        def cut(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[first::step]
+
+        return Batch(
+            clip=self.clip[first::step],
+            label=cut(self.label),
+            index=cut(self.index),
+            target=cut(self.target),
+        )
+
     def to(self, device: torch.device) -> Batch:
         """The same items on a device."""
         label = None if self.label is None else self.label.to(device)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from discern.errors import ConfigError
 from discern.models.blocks import NORM_EPS, Block, init_linear, stream
@@ -66,6 +67,7 @@ class Backbone(nn.Module):
         if config.width % config.heads:
             raise ConfigError(f"width {config.width} does not divide into {config.heads} heads")
         self.config = config
+        self.recompute = False  # blocks are computed again for the gradient instead of kept
         shape = (config.channels, config.tubelet, config.patch, config.width)
         self.stem: ConvStem | PatchStem = (
             ConvStem(*shape) if config.stem == "conv" else PatchStem(config.stem, *shape)
@@ -123,7 +125,10 @@ class Backbone(nn.Module):
             x = torch.cat([*(token.expand(len(x), -1, -1) for token in first), x], dim=1)
         x = stream(x)
         for block in self.blocks:
-            x = block(x)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
         x = self.norm(x)
         tokens = x[:, int(self.config.class_token) + self.config.registers :]
         pooled = x[:, 0] if self.config.pool == "class" else tokens.mean(dim=1)

@@ -33,6 +33,7 @@ COUNTS = {  # name -> the most that is not a slip
     "projection": 4096,
     "views": 64,
     "batch_size": 10**6,
+    "micro_batches": 4096,
     "clip_batch_size": 10**6,
     "threads": 1024,
     "steps": 10**9,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from discern.clip import Batch
 from discern.data.loader import Position
 from discern.models.model import named_tensors
-from discern.objectives.objective import Objective
+from discern.objectives.objective import Losses, Objective
 from discern.scale.ranks import ALONE, Ranks
 from discern.train.ema import update_averages
 from discern.train.optim import OptimConfig, build_optimizer, set_rate
@@ -42,6 +42,8 @@ class LoopConfig:
     save_minutes: float = 5.0  # and at least this often
     log_seconds: float = 5.0
     ema_decay: float = 0.998
+    micro_batches: int = 1  # parts of a batch that are computed one after the other: less memory
+    recompute: bool = False  # blocks are computed twice instead of kept: less memory
 
 
 @dataclass(kw_only=True)
@@ -160,14 +162,12 @@ def fit(
         batch = batch.to(device)
         for phase, player in objective.players.items():
             rate = set_rate(optimizers[phase], optim, progress, watch.rate_scale)
-            with autocast():
-                losses = objective.loss(phase, batch, rng, progress)
-            losses.total.backward()
+            losses = _backward(objective, phase, batch, rng, progress, config, autocast)
             ranks.average_gradients(player.parameters())
             norm = nn.utils.clip_grad_norm_(player.parameters(), optim.clip_norm)
             said |= losses.parts
-            # where one rank's loss is no number, the mean gradient is none on all of them
-            total = losses.total if ranks.world == 1 else norm
+            # where the loss of a rank or a part is no number, neither is the mean gradient
+            total = losses.total if ranks.world == config.micro_batches == 1 else norm
             if watch.healthy(total, norm, phase):
                 optimizers[phase].step()
             objective.zero_grad(set_to_none=True)
@@ -222,6 +222,37 @@ def fit(
         if stopped_by:
             return Outcome(stopped_by=stopped_by, state=state)
     raise AssertionError("a loader is endless")
+
+
+def _backward(
+    objective: Objective,
+    phase: str,
+    batch: Batch,
+    rng: torch.Generator,
+    progress: float,
+    config: LoopConfig,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Losses:
+    """Gradients of the mean loss over the parts of a batch; what they say is averaged alike."""
+    count = min(config.micro_batches, len(batch.clip))
+    total = torch.zeros(())
+    said: dict[str, tuple[float, float]] = {}  # sum and weight: some terms are not in all parts
+    for number in range(count):
+        part = batch if count == 1 else batch.part(number, count)
+        with autocast():
+            losses = objective.loss(phase, part, rng, progress)
+        share = len(part.clip) / len(batch.clip)
+        scaled = losses.total if count == 1 else losses.total * share
+        scaled.backward()
+        if count == 1:
+            return losses
+        total = total + scaled.detach().cpu()
+        for name, value in losses.parts.items():
+            known, weight = said.get(name, (0.0, 0.0))
+            said[name] = (known + share * value, weight + share)
+    return Losses(
+        total=total, parts={name: known / weight for name, (known, weight) in said.items()}
+    )
 
 
 def step_rng(seed: int, step: int) -> torch.Generator:

@@ -216,6 +216,9 @@ def train_objective(
     saved = saver.load()
     run.rewind(saved[1]["step"] if saved else -1)
     loader = build_loader(sets, config, unlabelled, (ranks.rank, ranks.world))
+    for module in objective.modules():
+        if isinstance(module, Backbone):
+            module.recompute = config.loop.recompute
 
     def judge() -> dict[str, float]:  # at the speed of training: what it takes is out of the budget
         assert evaluate is not None

@@ -144,3 +144,26 @@ def test_sizes_are_those_of_timm() -> None:
         with torch.device("meta"):
             count = sum(parameter.numel() for parameter in Backbone(config).parameters())
         assert count / 1e6 == pytest.approx(millions, abs=0.01), name
+
+
+def test_recomputed_blocks_have_the_same_gradients_in_less_memory() -> None:
+    config = backbone_config(drop_path=0.3)
+    clip = torch.randn(4, 3, 1, 16, 16, generator=rng(1))
+    found = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        encoder = Backbone(config).train()
+        encoder.recompute = again
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x
+        ):
+            loss = encoder(clip).pooled.square().sum()
+        torch.manual_seed(1)
+        loss.backward()
+        gradients = [p.grad.clone() for p in encoder.parameters() if p.grad is not None]
+        found.append((loss.item(), gradients, sum(kept)))
+    assert found[0][0] == found[1][0]
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(one, other)
+    assert found[1][2] < found[0][2] / 2
