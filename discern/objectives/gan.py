@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.clip import Batch
+from discern.data.augment import to_float
 from discern.models.blocks import init_linear
 from discern.models.discriminator import Discriminator, Verdict
 from discern.models.generator import Generator
@@ -85,13 +86,15 @@ class Gan(Objective):
     def _discriminator_loss(self, batch: Batch, real: Tensor, rng: torch.Generator) -> Losses:
         config = self.config
         with torch.no_grad():
-            fake = self.alike(self._draw(batch, rng), rng)
+            drawn = self._draw(batch, rng)
+            fake = self.alike(drawn, rng)
         on_real, on_fake = _split(self.discriminator(torch.cat([real, fake])))
         total = self.adversary_scale * relativistic(_score(on_real), _score(on_fake))
         parts = {
             "d_loss": total.item(),
             "d_accuracy": float((_score(on_real) > _score(on_fake)).float().mean()),
-            "diversity": diversity(fake, real),
+            # before they are augmented, which makes one fake many
+            "diversity": diversity(drawn, to_float(batch.clip)),
         }
         if config.penalty > 0:
             some = max(1, round(len(real) * config.penalty_share))

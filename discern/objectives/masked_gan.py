@@ -254,7 +254,10 @@ class MaskedGan(Objective):
             fooled = fooled + config.global_adversary * deceived
             parts["d_whole"] = whole.item()
             parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean().item())
-        parts["diversity"] = diversity(fake.detach(), real)
+        # those painted into a picture and those of noise alone: either may collapse
+        painted = count - round(count * config.noise_share)
+        groups = [slice(0, painted), slice(painted, count)]
+        parts["diversity"] = min(diversity(fake[one].detach(), real) for one in groups)
         for name, weight, term in (
             ("forged_views", config.forged_views, self._forged_views),
             ("forged_negatives", config.forged_negatives, self._forged_negatives),

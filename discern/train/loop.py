@@ -167,8 +167,9 @@ def fit(
             norm = nn.utils.clip_grad_norm_(player.parameters(), optim.clip_norm)
             said |= losses.parts
             # where the loss of a rank or a part is no number, neither is the mean gradient
-            total = losses.total if ranks.world == config.micro_batches == 1 else norm
-            if watch.healthy(total, norm, phase):
+            alone = ranks.world == config.micro_batches == 1
+            total = losses.total if alone else norm
+            if watch.healthy(total, norm, phase, compare=alone):
                 optimizers[phase].step()
             objective.zero_grad(set_to_none=True)
         said = ranks.means(said)

@@ -20,6 +20,8 @@ STEPS = 200  # that a sign must last before anything is done
 LOOKS = 40  # and that it must be seen in: the adversary is not in every step
 WINS, LOSES = 0.99, 0.51  # discriminator accuracy
 ALIKE = 0.10  # diversity of fakes against that of real ones
+EXPLODED = 10.0  # times what the loss usually is
+SLOW = 0.02  # share of a step in what is usual
 
 
 class Watch:
@@ -32,6 +34,7 @@ class Watch:
         self.signs: dict[str, int] = {}  # steps since a sign was first seen, and never missed
         self.looks: dict[str, int] = {}  # how often it was seen in them
         self.eased = 0
+        self.usual: dict[str, float] = {}  # phase -> the loss it usually has
         self.must_roll_back = False
         self.gave_up: str | None = None
         self._pending: list[str] = []
@@ -41,10 +44,17 @@ class Watch:
         """Steps in a row that were skipped, in the phase where it is worst."""
         return max(self.skips.values(), default=0)
 
-    def healthy(self, loss: Tensor, gradient_norm: Tensor, phase: str) -> bool:
-        """May this phase's step be taken?  A loss or gradient that is not finite may not."""
+    def healthy(
+        self, loss: Tensor, gradient_norm: Tensor, phase: str, *, compare: bool = True
+    ) -> bool:
+        """May this phase's step be taken?  A loss or gradient that is not finite may not.
+
+        With `compare` the loss is also held against what it usually is.
+        """
         if bool(torch.isfinite(loss.detach())) and bool(torch.isfinite(gradient_norm)):
             self.skips[phase] = 0
+            if compare:
+                self._weigh(abs(float(loss.detach())), phase)
             return True
         self.skips[phase] = self.skips.get(phase, 0) + 1
         self._pending.append(
@@ -59,6 +69,13 @@ class Watch:
             else:
                 self.must_roll_back = True
         return False
+
+    def _weigh(self, loss: float, phase: str) -> None:
+        usual = self.usual.get(phase, loss)
+        exploded = loss > EXPLODED * max(usual, 0.1)
+        self._sign(f"the loss ({phase}) is ten times what it was", exploded)
+        if not exploded:
+            self.usual[phase] = usual + SLOW * (loss - usual)
 
     def rolled_back(self) -> None:
         """The loop has put the last checkpoint back."""
@@ -93,6 +110,7 @@ class Watch:
             "signs": dict(self.signs),
             "looks": dict(self.looks),
             "eased": self.eased,
+            "usual": dict(self.usual),
         }
 
     def load(self, saved: dict[str, Any]) -> None:

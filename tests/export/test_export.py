@@ -172,3 +172,18 @@ def test_a_missing_extra_is_named(place: Path, tmp_path: Path, capsys: Any) -> N
         assert main(words) == 2
     assert "discern[export]" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["onnx", "program"])
+def test_it_works_as_the_first_thing_that_a_process_does(to: str, tmp_path: Path) -> None:
+    """Positions are kept over calls: the first must not be made while a graph is traced."""
+    import subprocess
+    import sys
+
+    from tests.recipes.test_score import a_model
+
+    model, out = a_model(tmp_path / "model"), tmp_path / "out"
+    words = [sys.executable, "-m", "discern", "export", str(model), "--to", to, "--out", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-1500:]
+    assert (out / "discern.json").exists()

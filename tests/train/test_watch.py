@@ -13,7 +13,7 @@ from discern.train.watch import (
     STEPS,
     Watch,
 )
-from tests.tiny import gan, masked_gan, supervised
+from tests.tiny import batch, gan, masked_gan, rng, supervised
 
 FINE, NAN, INF = torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(float("inf"))
 HEALTHY = {"d_accuracy": 0.8, "diversity": 0.9}
@@ -158,3 +158,35 @@ def test_a_sign_that_some_steps_only_can_show_lasts_in_between() -> None:
     for step in range(4 * STEPS):  # too seldom to be sure of anything
         parts = {"d_accuracy": 1.0} if step % 16 == 0 and step < LOOKS * 16 - 16 else {}
         assert watch.look(objective, parts) == []
+
+
+def test_a_loss_that_explodes_and_stays_is_told_and_one_that_falls_is_not() -> None:
+    watch, objective = Watch(), masked_gan()
+    said = []
+    for step in range(100):  # it falls, as it should
+        assert watch.healthy(torch.tensor(5.0 / (1 + step / 10)), FINE, "both")
+        said += watch.look(objective, {})
+    for _ in range(30):  # a peak is no explosion
+        watch.healthy(torch.tensor(1e4), FINE, "both")
+        said += watch.look(objective, {})
+    watch.healthy(FINE, FINE, "both")
+    assert said == [] == watch.look(objective, {})
+    for _ in range(STEPS):
+        watch.healthy(torch.tensor(1e4), FINE, "both")
+        said += watch.look(objective, {})
+    assert len(said) == 1 and "ten times" in said[0] and float(objective.adversary_scale) == 0.5
+    resumed = Watch()
+    resumed.load(watch.dump())
+    assert resumed.usual == watch.usual and 0.3 < resumed.usual["both"] < 3
+
+
+@pytest.mark.parametrize("make", [masked_gan, gan])
+def test_fakes_that_are_all_alike_have_no_diversity(make: type) -> None:
+    """Augmentation after the painting, or fakes of another kind beside them, must not hide it."""
+    objective = make(**({"noise_share": 0.5} if make is masked_gan else {}))
+    objective.generator.register_forward_hook(
+        lambda module, given, out: out.mean(dim=0, keepdim=True).expand_as(out)
+    )
+    phase = next(iter(objective.players))
+    parts = objective.loss(phase, batch(16), rng(), 0.9).parts
+    assert parts["diversity"] < ALIKE
