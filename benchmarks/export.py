@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--parity", nargs="*", default=[], choices=("cifar10", "jhmdb"))
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
+    load = os.getloadavg()[0]
     for name in ("OMP_NUM_THREADS", "OPENVINO_NUM_THREADS"):
         os.environ[name] = "1"
     set_threads(1)
@@ -60,7 +61,7 @@ def main() -> None:
         for one in CASES:
             exported(Path(home), *one)
         rows = [case(Path(home), *one) for one in CASES]
-    found |= {"rows": rows, "rounds": ROUNDS, "threads": 1}
+    found |= {"rows": rows, "rounds": ROUNDS, "threads": 1, "load_before": load}
     import onnxruntime
     import openvino
     import timm

@@ -17,6 +17,7 @@ from typing import Any
 from cards import card, fakes, shipped
 from fault_table import faults
 from plot import accuracy_against_labels
+from serving_tables import exports, requests, watch
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
@@ -74,6 +75,9 @@ def main() -> int:
         step(),
         gallery(),
         faults(),
+        exports(),
+        requests(),
+        watch(),
     ]
     page += "\n".join([*tables, *(text for text, _ in grids), *measured])
     readme, about = README.read_text(), CARD.read_text()

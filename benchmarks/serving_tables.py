@@ -1,0 +1,76 @@
+"""Tables about exports, requests, overload and the watch over a training, for RESULTS.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def exports() -> str:
+    """Answers of exported models, beside timm in torch."""
+    found = _read("export.json")
+    if found is None:
+        return ""
+    rows = ["| Size | Items at once | timm, fp32 | timm, bf16 | Ours, ONNX | Ours, OpenVINO |"]
+    rows[0] += " Ours against fp32 | against bf16 |"
+    rows.append("|---" * 8 + "|")
+    for row in found["rows"]:
+        times = row["milliseconds"]
+        shown = [
+            f"{times[name]:.1f}"
+            for name in ("timm, torch fp32", "timm, torch bf16", "ours, onnx", "ours, openvino")
+        ]
+        ratios = [_times(row["times_as_fast_as"][f"timm, torch {one}"]) for one in ("fp32", "bf16")]
+        size = f"`{row['size']}`, {row['side']} pixels"
+        rows.append(f"| {size} | {row['batch']} | {' | '.join([*shown, *ratios])} |")
+    note = (
+        f"Milliseconds of a batch on one thread of {found['hardware']['cpu']}, medians of "
+        f"{found['rounds']} rounds, other load {found['load_before']:.1f}; ours from bytes to "
+        f"calibrated probabilities. The bar was 3.5 times fp32. `{found['command']}`"
+    )
+    return "\n".join(["### Exported models, beside timm's ViT in torch", "", *rows, "", note, ""])
+
+
+def requests() -> str:
+    """What odd requests did to the server."""
+    found = _read("requests.json")
+    if found is None:
+        return ""
+    text = (
+        f"{found['requests']:,} odd requests: {found['faults']} answers of 500 and above that are "
+        f"not a full queue's, {found['leaks']} with a path or a trace; the server "
+        f"{'lives' if found['alive'] else 'is dead'}, holds {found['files_grown']} files more and "
+        f"{found['memory_grown_bytes'] / 2**20:.0f} MB more than after the first 3,000. "
+        f"`{found['command']}`"
+    )
+    return "\n".join(["### Requests of strangers", "", text, ""])
+
+
+def watch() -> str:
+    """How soon a training that goes wrong is told."""
+    found = _read("watch.json")
+    if found is None:
+        return ""
+    rows = ["| Fault | Steps until it was told |", "|---|---|"]
+    for name, one in found["forced"].items():
+        after = one["seen_after"]
+        rows.append(f"| {name} | {'not within 500' if after is None else after} |")
+    note = (
+        f"{found['seen']} of {found['forced_runs']} faults told within 500 steps, "
+        f"{found['false_alarms']} false alarms in {found['healthy_runs']} healthy runs. "
+        f"`{found['command']}`"
+    )
+    return "\n".join(["### The watch over a training", "", *rows, "", note, ""])
+
+
+def _times(block: dict[str, Any]) -> str:
+    low, high = block["interval"]
+    return f"{block['mean']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _read(name: str) -> dict[str, Any] | None:
+    path = RESULTS / name
+    return json.loads(path.read_text()) if path.exists() else None
