@@ -25,6 +25,7 @@ from discern.data.augment import (
     to_float,
     to_uint8,
 )
+from discern.models.backbone import Backbone, BackboneConfig
 from tests.tiny import pixels, rng
 
 RECIPES = {"masked": MASKED, "view": VIEW, "strong": STRONG, "adversary": ADVERSARY}
@@ -113,14 +114,22 @@ def test_gradient_is_that_of_finite_differences() -> None:
 
 @pytest.mark.parametrize("name", ["masked", "view", "strong"])
 def test_it_costs_little(name: str) -> None:
-    """256 images of 32 x 32 in less than 60 ms of one core."""
-    clip = pixels(256, side=32)
-    spent = []
+    """Images of 32 x 32 in less than a fifth of what `nano` takes to look at them.
+
+    Held against work on the same machine: milliseconds of one are not those of another.
+    """
+    clip, encoder = pixels(256, side=32), Backbone(BackboneConfig()).eval()
+    few = to_float(clip)[:64]
+    spent: dict[str, list[float]] = {"augment": [], "look": []}
     for _ in range(4):
         started = time.process_time()
         augment(clip, RECIPES[name], rng())
-        spent.append(time.process_time() - started)
-    assert min(spent) < 0.060, spent
+        between = time.process_time()
+        with torch.no_grad():
+            encoder(few)
+        spent["augment"].append(between - started)
+        spent["look"].append(time.process_time() - between)
+    assert min(spent["augment"]) < 0.2 * 4 * min(spent["look"]), spent
 
 
 # ---------------------------------------------------------------- geometry
