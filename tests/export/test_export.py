@@ -174,7 +174,7 @@ def test_a_missing_extra_is_named(place: Path, tmp_path: Path, capsys: Any) -> N
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("to", ["onnx", "program"])
+@pytest.mark.parametrize("to", ["onnx", pytest.param("program", marks=pytest.mark.slow)])
 def test_it_works_as_the_first_thing_that_a_process_does(to: str, tmp_path: Path) -> None:
     """Positions are kept over calls: the first must not be made while a graph is traced."""
     import subprocess
