@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,24 +67,24 @@ def positions(grid: Grid, width: int, device: torch.device | str = "cpu") -> Ten
 
     -> [N, D]
     """
-    return _positions(grid, width).to(device)
+    return torch.from_numpy(_positions(grid, width)).to(device)
 
 
+# numbers and not a tensor: one that is made while a graph is traced is none of this process's
 @lru_cache(maxsize=64)
-def _positions(grid: Grid, width: int) -> Tensor:
+def _positions(grid: Grid, width: int) -> np.ndarray:
     time_width = width // 4 // 2 * 2
     row_width = (width - time_width) // 4 * 2
     column_width = width - time_width - row_width
-    t, h, w = (torch.arange(n, dtype=torch.float64) for n in grid)
-    t, h, w = (axis.flatten() for axis in torch.meshgrid(t, h, w, indexing="ij"))  # each [N]
+    t, h, w = (axis.ravel() for axis in np.meshgrid(*map(np.arange, grid), indexing="ij"))  # [N]
     parts = [_sincos(t, time_width), _sincos(h, row_width), _sincos(w, column_width)]
-    return torch.cat(parts, dim=1).float()
+    return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _sincos(position: Tensor, width: int) -> Tensor:
+def _sincos(position: np.ndarray, width: int) -> np.ndarray:
     # "Attention is all you need", section 3.5; an odd width gets a last column of zeros
     half = width // 2
-    rates = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / max(half, 1))
+    rates = 10_000.0 ** (-np.arange(half) / max(half, 1))
     angles = position[:, None] * rates
-    columns = torch.cat([angles.sin(), angles.cos()], dim=1)
-    return nn.functional.pad(columns, (0, width - columns.shape[1]))
+    columns = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    return np.pad(columns, ((0, 0), (0, width - columns.shape[1])))

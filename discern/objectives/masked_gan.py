@@ -255,9 +255,8 @@ class MaskedGan(Objective):
             parts["d_whole"] = whole.item()
             parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean().item())
         # those painted into a picture and those of noise alone: either may collapse
-        painted = count - round(count * config.noise_share)
-        groups = [slice(0, painted), slice(painted, count)]
-        parts["diversity"] = min(diversity(fake[one].detach(), real) for one in groups)
+        alone = is_fake.all(dim=1)
+        parts["diversity"] = min(diversity(fake[one].detach(), real) for one in (alone, ~alone))
         for name, weight, term in (
             ("forged_views", config.forged_views, self._forged_views),
             ("forged_negatives", config.forged_negatives, self._forged_negatives),

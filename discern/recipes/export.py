@@ -89,8 +89,6 @@ def _written(
         for place, (kind, items) in enumerate(checked.items()):
             bar(place / len(checked), str(kind))
             two = example(bundle, kind, 2)  # a batch of one would be taken for a constant
-            with torch.no_grad():
-                graph(two)  # what is kept over calls must not first be made while it is traced
             names += WRITERS[to](graph, two, folder / str(kind))
             path = folder / f"{kind}{SUFFIXES[to]}"
             graphs[str(kind)] = {"file": path.name, "frames": two.shape[1]}

@@ -236,24 +236,24 @@ def _backward(
 ) -> Losses:
     """Gradients of the mean loss over the parts of a batch; what they say is averaged alike."""
     count = min(config.micro_batches, len(batch.clip))
-    total = torch.zeros(())
+    if count == 1:
+        with autocast():
+            losses = objective.loss(phase, batch, rng, progress)
+        losses.total.backward()
+        return losses
+    total = torch.zeros((), device=batch.clip.device)
     said: dict[str, tuple[float, float]] = {}  # sum and weight: some terms are not in all parts
-    for number in range(count):
-        part = batch if count == 1 else batch.part(number, count)
+    for part in (batch.part(number, count) for number in range(count)):
+        share = len(part.clip) / len(batch.clip)
         with autocast():
             losses = objective.loss(phase, part, rng, progress)
-        share = len(part.clip) / len(batch.clip)
-        scaled = losses.total if count == 1 else losses.total * share
-        scaled.backward()
-        if count == 1:
-            return losses
-        total = total + scaled.detach().cpu()
+        (share * losses.total).backward()
+        total = total + share * losses.total.detach()
         for name, value in losses.parts.items():
             known, weight = said.get(name, (0.0, 0.0))
             said[name] = (known + share * value, weight + share)
-    return Losses(
-        total=total, parts={name: known / weight for name, (known, weight) in said.items()}
-    )
+    means = {name: known / weight for name, (known, weight) in said.items()}
+    return Losses(total=total, parts=means)
 
 
 def step_rng(seed: int, step: int) -> torch.Generator:
