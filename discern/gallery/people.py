@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from discern.errors import BadItem, DataError, UsageError
 from discern.gallery.rates import threshold_at
 from discern.gallery.search import Index, middle, normalised
 from discern.gallery.store import Gallery, editing, read
-from discern.models.weights import MANIFEST, WEIGHTS, Bundle, load_bundle
+from discern.models.weights import Bundle, load_bundle
 from discern.predict import one_batch, preprocessing, read_file
 
 AT_ONCE = {Kind.IMAGE: 64, Kind.CLIP: 16}
@@ -51,7 +50,7 @@ def enroll(
     else:
         assert name is not None
         found = {name: np.stack([_file_vector(bundle, Path(file)) for file in files])}
-    identity = weights_of(bundle)
+    identity = bundle.weights
     width = bundle.model.config.backbone.width
     with editing(Path(path), Gallery.empty(identity, width)) as gallery:
         _require_same(Path(path), gallery, identity, bundle)
@@ -88,7 +87,7 @@ def enroll_vectors(
 
 def require_same_model(path: Path, bundle: Bundle) -> None:
     """Raise UsageError for a gallery that was enrolled with another model, or is none."""
-    _require_same(path, read(path), weights_of(bundle), bundle)
+    _require_same(path, read(path), bundle.weights, bundle)
 
 
 def remove(path: Path | str, name: str) -> dict[str, Any]:
@@ -214,12 +213,6 @@ def pair_scores(people: dict[str, np.ndarray], centre: np.ndarray) -> tuple[np.n
     return np.concatenate(genuine), np.concatenate(impostor)
 
 
-def weights_of(bundle: Bundle) -> str:
-    """What tells one model from another: the SHA-256 of its weights."""
-    manifest = json.loads((bundle.path / MANIFEST).read_bytes())
-    return str(manifest["files"][WEIGHTS]["sha256"])
-
-
 @torch.inference_mode()
 def vectors_of(bundle: Bundle, batches: Sequence[Batch]) -> np.ndarray:
     """Pooled features of the encoder that was tuned.  -> float32 [N, D]"""
@@ -259,7 +252,7 @@ def _file_vector(bundle: Bundle, file: Path) -> np.ndarray:
 
 def _opened(path: Path | str, model: Path | str) -> tuple[Gallery, Bundle]:
     gallery, bundle = read(Path(path)), load_bundle(model)
-    _require_same(Path(path), gallery, weights_of(bundle), bundle)
+    _require_same(Path(path), gallery, bundle.weights, bundle)
     return gallery, bundle
 
 

@@ -52,6 +52,7 @@ class Bundle:
     path: Path
     certainty: Certainty = field(default_factory=Certainty)
     public: bool = False  # another library's encoder and nothing else
+    weights: str = ""  # SHA-256 of the file of weights that was verified
 
 
 def save_bundle(
@@ -163,6 +164,7 @@ def load_bundle(path: Path | str) -> Bundle:
         preprocess=_json(folder / PREPROCESS, data[PREPROCESS]),
         made=settings.get("made", {}),
         path=folder,
+        weights=str(sums[WEIGHTS]["sha256"]),
         certainty=read_certainty(
             sure,
             _tensors(data[GUARD], folder / GUARD) if GUARD in data else {},

@@ -6,7 +6,6 @@ that every item is answered exactly once however often the work is killed and ta
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import time
@@ -30,7 +29,7 @@ from discern.data.sources import open_source
 from discern.errors import BadItem, DataError, UsageError
 from discern.files import TEMPORARY, sync_folder, write_json
 from discern.lock import FolderLock
-from discern.models.weights import WEIGHTS, Bundle
+from discern.models.weights import Bundle
 from discern.predict import load, look, model_frames, preprocessing, require_classifier
 from discern.recipes.progress import progress_bar
 from discern.scale.spread import spread, spread_by_ray
@@ -87,7 +86,7 @@ def score(
         "sources": [_absolute(spec) for spec in specs],
         "items": len(data),
         "order": _order(data),
-        "weights": _weights(bundle),
+        "weights": bundle.weights,
         "chunk": chunk,
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -110,9 +109,10 @@ def score(
             )
             for number, first in enumerate(starts)
         ]
+        _OPEN[_key(tasks[0])] = bundle, data  # for the tasks that this process does itself
         left = [task for task in tasks if not Path(task.out).exists()]
-        done = sum(task.last - task.first for task in tasks) - sum(t.last - t.first for t in left)
-        before, answered = done, time.monotonic()
+        before = done = len(data) - sum(task.last - task.first for task in left)
+        answered = time.monotonic()
         found = (
             spread(score_chunk, left, workers)
             if ray is None
@@ -134,17 +134,14 @@ def score(
         write_json(out / RESULTS, results)
         sync_folder(out)
     finally:
+        _OPEN.clear()
         lock.close()
     return results
 
 
 def score_chunk(task: Task) -> int:
     """Answer one chunk and write its file.  -> its items.  Raises UsageError, DataError."""
-    bundle, data = _bundle(task.model, task.signed_by), _source(task.sources)
-    if _weights(bundle) != task.weights:
-        raise UsageError(f"{task.model}: this is not the model that the scoring began with")
-    if len(data) < task.last or _cached_order(task.sources) != task.order:
-        raise DataError(f"{data.spec}: its items are not those that the scoring began with")
+    bundle, data = _opened(task)
     if task.threads:
         torch.set_num_threads(task.threads)
     rows = answers(bundle, data, range(task.first, task.last))
@@ -250,22 +247,25 @@ def _order(data: Source) -> str:
     return digest.hexdigest()
 
 
-def _weights(bundle: Bundle) -> str:
-    return hashlib.sha256((bundle.path / WEIGHTS).read_bytes()).hexdigest()
+# model and sources of this process, by what they must be: a worker opens them once
+_OPEN: dict[tuple[str, ...], tuple[Bundle, Source]] = {}
 
 
-# a worker opens model and sources once
-@functools.lru_cache(maxsize=2)
-def _bundle(model: str, signed_by: str | None) -> Bundle:
-    with requiring(signed_by):
-        return load(model)
+def _opened(task: Task) -> tuple[Bundle, Source]:
+    """Model and sources of a task.  Raises UsageError, DataError where they are others by now."""
+    found = _OPEN.get(_key(task))
+    if found is not None:
+        return found
+    with requiring(task.signed_by):
+        bundle, data = load(task.model), open_source(list(task.sources))
+    if bundle.weights != task.weights:
+        raise UsageError(f"{task.model}: this is not the model that the scoring began with")
+    if _order(data) != task.order:
+        raise DataError(f"{data.spec}: its items are not those that the scoring began with")
+    _OPEN.clear()
+    _OPEN[_key(task)] = bundle, data
+    return bundle, data
 
 
-@functools.lru_cache(maxsize=2)
-def _source(specs: tuple[str, ...]) -> Source:
-    return open_source(list(specs))
-
-
-@functools.lru_cache(maxsize=2)
-def _cached_order(specs: tuple[str, ...]) -> str:
-    return _order(_source(specs))
+def _key(task: Task) -> tuple[str, ...]:
+    return (task.model, task.weights, task.order, *task.sources)

@@ -22,7 +22,6 @@ from discern.gallery.people import (
     remove,
     require_same_model,
     vectors_of,
-    weights_of,
 )
 from discern.gallery.search import Index
 from discern.gallery.store import Gallery, read
@@ -64,7 +63,6 @@ class Engine:
         # what is wrong with it is told before the first request; one may be made by enrolling
         if self.gallery is not None and (self.gallery.exists() or not config.may_enroll):
             require_same_model(self.gallery, self.bundle)
-        self.identity = weights_of(self.bundle)
         self.may_enroll, self.most_enrolled = config.may_enroll, config.most_enrolled
         self.run = None if config.watch is None else Watched(Path(config.watch))
         self.queue = Batcher(self._answers, most=config.queue, batch=config.batch, wait=config.wait)
@@ -143,7 +141,7 @@ class Engine:
                 path,
                 name,
                 self._vector(item)[None],
-                identity=self.identity,
+                identity=self.bundle.weights,
                 most=self.most_enrolled,
             )
         except UsageError as error:

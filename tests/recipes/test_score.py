@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,23 @@ def test_work_goes_on_with_what_is_missing_and_refuses_other_work(
     busy.mkdir()
     (busy / "letter.txt").write_text("mine")
     assert main(["score", str(data), "--model", str(model), "--out", str(busy)]) == 2
+
+
+def test_a_later_call_sees_the_model_and_the_items_of_its_time(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    """One process, two scorings: what was opened for the first is not used for the second."""
+    one, photos = tmp_path / "model", Path(shutil.copytree(data, tmp_path / "photos"))
+    shutil.copytree(model, one)
+    score(str(photos), one, tmp_path / "first", chunk=16)
+    shutil.rmtree(one)
+    a_model(one, seed=1)
+    shutil.copy(photos / "000.png", photos / "zzz.png")
+    score(str(photos), one, tmp_path / "second", chunk=16)
+    second = {row["key"]: row for row in rows(tmp_path / "second")}
+    wanted = predict_files(one, [photos / "000.png"])[0]
+    assert second["zzz.png"]["label"] == second["000.png"]["label"] == wanted["label"]
+    assert second["000.png"]["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
 
 
 def test_processes_share_the_work(model: Path, data: Path, tmp_path: Path) -> None:
