@@ -17,8 +17,8 @@ def score(
     out: Out,
     model: Annotated[Path, typer.Option("--model", "-m", metavar="M", help="A tuned model.")],
     chunk: Annotated[
-        int, typer.Option("--chunk", metavar="N", min=1, help="Items of one file.")
-    ] = 1000,
+        int | None, typer.Option("--chunk", metavar="N", min=1, help="Items of one file.")
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", metavar="N", min=1, help="Processes on this machine.")
     ] = 1,
@@ -37,11 +37,18 @@ def score(
     The same command goes on where it was stopped, with any number of workers.
     """
     folder, specs = words.model(model), words.sources(source)
+    from discern.recipes.score import CHUNK
     from discern.recipes.score import score as work
 
     with answer.one_answer(as_json):
         result = work(
-            specs, folder, out, chunk=chunk, workers=workers, ray=ray, require_signature=signed
+            specs,
+            folder,
+            out,
+            chunk=chunk or CHUNK,
+            workers=workers,
+            ray=ray,
+            require_signature=signed,
         )
     code = EXIT_DATA if result["bad_files"] == result["samples"] else EXIT_DONE
     return answer.finish({**result, "exit_code": code}, as_json)

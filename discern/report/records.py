@@ -64,8 +64,8 @@ def read_record(folder: Path) -> Record:
     """Read what there is.  A broken file counts as missing: a report is made of the rest."""
     return Record(
         folder=folder,
-        results=_object(folder / "results.json"),
-        config=_object(folder / "config.json"),
+        results=read_object(folder / "results.json"),
+        config=read_object(folder / "config.json"),
         log=list(_lines(folder / "log.jsonl")),
         predictions=list(_lines(folder / "predictions.jsonl")),
     )
@@ -95,7 +95,8 @@ def _is_block(values: dict[str, Any]) -> bool:
     return number(values.get("accuracy")) is not None
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where there is none."""
     try:
         value = json.loads(_text(path))
     except (OSError, ValueError, RecursionError):
@@ -106,9 +107,13 @@ def _object(path: Path) -> dict[str, Any]:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON-lines file; a line that was cut off by a kill is passed over."""
     try:
-        text = _text(path)
+        yield from objects(_text(path))
     except (OSError, ValueError):
         return
+
+
+def objects(text: str) -> Iterator[dict[str, Any]]:
+    """The objects of JSON lines; what is none is passed over."""
     for line in text.split("\n"):
         try:
             value = json.loads(line)

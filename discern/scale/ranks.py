@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,30 +58,20 @@ class Ranks:
         if self.world == 1:
             return
         wanted = [one for one in parameters if one.requires_grad]
-        parts = [
-            (torch.zeros_like(one) if one.grad is None else one.grad).reshape(-1).float()
-            for one in wanted
-        ]
         has = torch.tensor([float(one.grad is not None) for one in wanted], device=self.device)
-        flat = torch.cat([*parts, has])
-        self._sum(flat)
-        flat /= self.world
-        place = 0
-        for one, share in zip(wanted, flat[-len(wanted) :].tolist(), strict=True):
-            mine = flat[place : place + one.numel()].view_as(one)
-            place += one.numel()
+        found = [torch.zeros_like(one) if one.grad is None else one.grad for one in wanted]
+        *means, shares = self._mean([*found, has], torch.float32)
+        for one, mean, share in zip(wanted, means, shares.tolist(), strict=True):
             if share > 0:
-                one.grad = mine.to(one.dtype).clone()
+                one.grad = mean.to(one.dtype)
 
     def average_buffers(self, module: torch.nn.Module) -> None:
-        """Mean over ranks of what a module counts on the way."""
+        """Mean over ranks of what a module counts on the way, in one exchange."""
         if self.world == 1:
             return
-        for value in module.buffers():
-            if value.is_floating_point():
-                total = value.detach().to(self.device, torch.float64)
-                self._sum(total)
-                value.copy_(total / self.world)
+        counted = [one for one in module.buffers() if one.is_floating_point()]
+        for value, mean in zip(counted, self._mean(counted, torch.float64), strict=True):
+            value.copy_(mean)
 
     def means(self, values: Mapping[str, float]) -> dict[str, float]:
         """Mean over ranks of named numbers, whose names are the same on all of them."""
@@ -118,6 +108,15 @@ class Ranks:
             return None
         data = safetensors.torch.save(saved[0]) if self.leads and saved is not None else b""
         return safetensors.torch.load(self._bytes(data)), state
+
+    def _mean(self, values: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+        """Mean over ranks of tensors whose shapes are the same on all of them."""
+        if not values:
+            return []
+        flat = torch.cat([one.detach().reshape(-1).to(self.device, dtype) for one in values])
+        self._sum(flat)
+        parts = (flat / self.world).split([one.numel() for one in values])
+        return [part.view_as(one).clone() for part, one in zip(parts, values, strict=True)]
 
     def _bytes(self, data: bytes) -> bytes:
         length = torch.tensor([len(data)], dtype=torch.int64, device=self.device)

@@ -5,12 +5,12 @@ Reads only; a line that is not whole yet is left for the next look.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from discern.errors import UsageError
+from discern.report.records import objects, read_object
 
 TAIL = 8 * 2**20  # bytes of the log that are read
 MOST_POINTS = 200  # of a curve
@@ -33,12 +33,12 @@ class Watched:
     def state(self) -> dict[str, Any]:
         """How far it is: verb, last line, curves by name, sample sheets, results if there are."""
         lines = self._lines()
-        results = _object(self.folder / "results.json")
+        results = read_object(self.folder / "results.json")
         told = [line for line in lines if "progress" in line]
         last: dict[str, Any] = told[-1] if told else {}
         return {
             "name": self.folder.resolve().name,
-            "verb": str(_object(self.folder / "config.json").get("verb", "run")),
+            "verb": str(read_object(self.folder / "config.json").get("verb", "run")),
             "finished": bool(results),
             "stopped_by": results.get("stopped_by"),
             "accuracy": results.get("accuracy"),
@@ -78,15 +78,8 @@ class Watched:
                 data = file.read(TAIL)
         except OSError:
             return []
-        found = []
-        for line in data.split(b"\n"):
-            try:
-                value = json.loads(line)
-            except ValueError:  # cut off at either end
-                continue
-            if isinstance(value, dict):
-                found.append(value)
-        return found
+        # lines that are cut off at either end are passed over
+        return list(objects(data.decode("utf-8", "replace")))
 
 
 def curves(lines: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
@@ -114,11 +107,3 @@ def _thinned(points: list[list[float]]) -> list[list[float]]:
 def _is_number(value: Any) -> TypeGuard[float]:
     is_plain = isinstance(value, int | float) and not isinstance(value, bool)
     return is_plain and abs(value) < float("inf")
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
