@@ -189,14 +189,23 @@ def _said(
     judged: dict[str, Any],
     several: bool,
 ) -> dict[str, Any]:
-    best = np.argsort(-row)[:top]
     return {
         "file": str(path),
         "kind": str(clip.kind),
+        **named(row, labels, top, judged, several),
+        "notes": list(clip.notes),
+    }
+
+
+def named(
+    row: np.ndarray, labels: Sequence[str], top: int, judged: dict[str, Any], several: bool
+) -> dict[str, Any]:
+    """Classes of an item by their probabilities [K], the likeliest first, and what a guard says."""
+    best = np.argsort(-row)[:top]
+    return {
         "label": labels[best[0]],
         "probability": float(row[best[0]]),
         "top": [{"label": labels[i], "probability": float(row[i])} for i in best],
         **({"labels": labels_of(row, labels)} if several else {}),
         **judged,
-        "notes": list(clip.notes),
     }

@@ -30,11 +30,10 @@ from discern.errors import BadItem, DataError, UsageError
 from discern.files import TEMPORARY, sync_folder, write_json
 from discern.lock import FolderLock
 from discern.models.weights import Bundle
-from discern.predict import load, look, model_frames, preprocessing, require_classifier
+from discern.predict import load, look, model_frames, named, preprocessing, require_classifier
 from discern.recipes.progress import progress_bar
 from discern.scale.spread import spread, spread_by_ray
 from discern.seal.sign import requiring
-from discern.security.certainty import labels_of
 
 FORMAT = "discern-scores/1"
 CHUNK = 1000  # items
@@ -177,14 +176,8 @@ def _answer(
     seen = look(bundle.model, [batch], head=sure.asks_head)
     chances = sure.probabilities(seen.logits.numpy())
     for number, (place, _) in enumerate(items):
-        row, best = chances[number], int(chances[number].argmax())
         judged = sure.judge(kind, seen.take(torch.tensor([number])))
-        rows[place] |= {
-            "label": bundle.labels[best],
-            "labels": labels_of(row, bundle.labels) if sure.several else None,
-            "probability": float(row[best]),
-            "unknown": judged.get("unknown"),
-        }
+        rows[place] |= named(chances[number], bundle.labels, 1, judged, sure.several)
 
 
 def _read(bundle: Bundle, data: Source, index: int) -> tuple[dict[str, Any], np.ndarray | None]:

@@ -26,8 +26,7 @@ from discern.gallery.people import (
 from discern.gallery.search import Index
 from discern.gallery.store import Gallery, read
 from discern.models.weights import Bundle
-from discern.predict import load, look, model_frames, preprocessing, require_classifier
-from discern.security.certainty import labels_of
+from discern.predict import load, look, model_frames, named, preprocessing, require_classifier
 from discern.security.guard import Evidence
 from discern.serve.queue import Batcher
 from discern.serve.settings import ServeConfig
@@ -83,16 +82,12 @@ class Engine:
     def said(self, found: tuple[np.ndarray, Evidence], kind: Kind, top: int) -> dict[str, Any]:
         """An answer as the client gets it."""
         row, seen = found
-        best = np.argsort(-row)[:top]
-        labels = self.bundle.labels
-        judged = self.bundle.certainty.judge(kind, seen)
+        sure = self.bundle.certainty
+        # how strange an item is stays here: a score would help who wants to pass for known
+        judged = {name: v for name, v in sure.judge(kind, seen).items() if name == "unknown"}
         return {
             "kind": str(kind),
-            "label": labels[best[0]],
-            "probability": float(row[best[0]]),
-            "top": [{"label": labels[i], "probability": float(row[i])} for i in best],
-            **({"labels": labels_of(row, labels)} if self.bundle.certainty.several else {}),
-            **{name: judged[name] for name in ("unknown",) if name in judged},
+            **named(row, self.bundle.labels, top, judged, sure.several),
         }
 
     def explained(self, data: bytes, item: Item, method: str | None) -> tuple[bytes, str]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from discern.errors import UsageError
+from discern.report.curves import MACHINERY, curves_by_phase
 from discern.report.records import objects, read_object
 
 TAIL = 8 * 2**20  # bytes of the log that are read
@@ -17,9 +18,6 @@ MOST_POINTS = 200  # of a curve
 MOST_CURVES = 16
 MOST_PICTURE = 32 * 2**20  # bytes
 KINDS = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4"}
-# in the log, and no curve of their own
-ASIDE = {"step", "time", "minutes", "epoch", "progress", "event", "rate", "phase"}
-FIRST = ("accuracy", "knn_images", "knn_clips")  # the curves that a person looks for
 
 
 class Watched:
@@ -84,17 +82,13 @@ class Watched:
 
 def curves(lines: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
     """name -> [minutes, value], thinned out, what a person looks for first."""
-    found: dict[str, list[list[float]]] = {}
-    for line in lines:
-        minutes = line.get("minutes")
-        if not _is_number(minutes):
-            continue
-        for name, value in line.items():
-            if name not in ASIDE and _is_number(value):
-                found.setdefault(name, []).append([float(minutes), float(value)])
-    order = [name for name in FIRST if name in found]
-    order += [name for name in found if name not in order]
-    return {name: _thinned(found[name]) for name in order[:MOST_CURVES]}
+    found = {
+        name: [[x, y] for x, y in zip(curve.x, curve.y, strict=True)]
+        for phase in curves_by_phase(lines).values()
+        for name, curve in phase.items()
+        if name not in MACHINERY
+    }
+    return {name: _thinned(found[name]) for name in [*found][:MOST_CURVES]}
 
 
 def _thinned(points: list[list[float]]) -> list[list[float]]:
@@ -102,8 +96,3 @@ def _thinned(points: list[list[float]]) -> list[list[float]]:
         return points
     step = (len(points) - 1) / (MOST_POINTS - 1)
     return [points[round(place * step)] for place in range(MOST_POINTS)]
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    is_plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_plain and abs(value) < float("inf")
