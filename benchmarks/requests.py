@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from faults import mutated
 from few_labels import HERE, commit, hardware, versions
 
 COUNT, WARM_UP, CLIENTS = 100_000, 3_000, 4
@@ -224,22 +225,6 @@ def form(body: bytes, drawn: random.Random) -> tuple[bytes, str]:
     data = b"\r\n".join([mark, head, b"", body, mark + b"--", b""])
     data = mutated(data, drawn) if drawn.random() < 0.3 else data
     return data, f"multipart/form-data; boundary={mark[2:].decode()}"
-
-
-def mutated(data: bytes, drawn: random.Random) -> bytes:
-    found = bytearray(data)
-    for _ in range(1 + drawn.randrange(3)):
-        at = drawn.randrange(len(found) + 1)
-        kind = drawn.randrange(4)
-        if kind == 0 and found:
-            found[min(at, len(found) - 1)] ^= 1 << drawn.randrange(8)
-        elif kind == 1:
-            del found[at:]
-        elif kind == 2:
-            found[at:at] = drawn.randbytes(drawn.randrange(1, 9))
-        else:
-            del found[at : at + drawn.randrange(1, 32)]
-    return bytes(found)
 
 
 def seeds(home: Path) -> list[bytes]:

@@ -22,6 +22,7 @@ WINS, LOSES = 0.99, 0.51  # discriminator accuracy
 ALIKE = 0.10  # diversity of fakes against that of real ones
 EXPLODED = 10.0  # times what the loss usually is
 SLOW = 0.02  # share of a step in what is usual
+SMALL = 0.1  # a loss below it is no measure for others
 
 
 class Watch:
@@ -72,8 +73,8 @@ class Watch:
 
     def _weigh(self, loss: float, phase: str) -> None:
         usual = self.usual.get(phase, loss)
-        exploded = loss > EXPLODED * max(usual, 0.1)
-        self._sign(f"the loss ({phase}) is ten times what it was", exploded)
+        exploded = loss > EXPLODED * max(usual, SMALL)
+        self._sign(f"the loss ({phase}) is {EXPLODED:g} times what it was", exploded)
         if not exploded:
             self.usual[phase] = usual + SLOW * (loss - usual)
 

@@ -174,7 +174,7 @@ def test_a_loss_that_explodes_and_stays_is_told_and_one_that_falls_is_not() -> N
     for _ in range(STEPS):
         watch.healthy(torch.tensor(1e4), FINE, "both")
         said += watch.look(objective, {})
-    assert len(said) == 1 and "ten times" in said[0] and float(objective.adversary_scale) == 0.5
+    assert len(said) == 1 and "10 times" in said[0] and float(objective.adversary_scale) == 0.5
     resumed = Watch()
     resumed.load(watch.dump())
     assert resumed.usual == watch.usual and 0.3 < resumed.usual["both"] < 3
