@@ -36,7 +36,7 @@ def exports() -> str:
 
 def requests() -> str:
     """What odd requests did to the server."""
-    found = _read("requests.json")
+    found = _read("odd_requests.json")
     if found is None:
         return ""
     text = (

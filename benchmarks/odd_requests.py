@@ -1,7 +1,7 @@
 """What strangers can send a server: requests of every odd kind, and what comes back.
 
-    python benchmarks/requests.py                  100,000 requests
-    python benchmarks/requests.py --count 2000
+    python benchmarks/odd_requests.py                  100,000 requests
+    python benchmarks/odd_requests.py --count 2000
 
 A server of a small model runs as a process of its own.  Requests are drawn from a seed: every route
 and method, altered pictures, clips and forms, odd headers, parameters and paths, and raw bytes that
@@ -33,7 +33,7 @@ from few_labels import HERE, commit, hardware, versions
 
 COUNT, WARM_UP, CLIENTS = 100_000, 3_000, 4
 LOOK = 20.0  # seconds between two looks at the memory
-TABLE = HERE / "results" / "requests.json"
+TABLE = HERE / "results" / "odd_requests.json"
 ROUTES = (
     *("/v1/predict", "/v1/explain", "/v1/gallery/identify", "/v1/gallery/enroll", "/v1/gallery"),
     *("/v1/model", "/v1/run", "/v1/run/samples/0", "/health", "/metrics", "/openapi.json", "/"),
@@ -115,7 +115,7 @@ def main() -> None:
     statuses: Counter[str] = sum((part["statuses"] for part in parts), Counter())
     findings = [line for part in parts for line in part["findings"]][:20]
     found = {
-        "command": " ".join(["python", "benchmarks/requests.py", *sys.argv[1:]]),
+        "command": " ".join(["python", "benchmarks/odd_requests.py", *sys.argv[1:]]),
         "commit": commit(),
         "versions": versions(),
         "hardware": hardware(),
