@@ -24,10 +24,10 @@ from discern.clip import Kind
 from discern.data.badfiles import BadFiles
 from discern.data.loader import evaluation_batches
 from discern.explain.faithful import faithfulness
+from discern.explain.subject import subject_of
 from discern.explain.table import CONTROLS, EXPLAINERS
 from discern.models.weights import load_bundle
 from discern.recipes.compare import settings_of
-from discern.recipes.explain import subject_of
 from discern.recipes.prepare import divide, load_sets, open_checked
 
 AT_ONCE = 16

@@ -15,7 +15,7 @@ from discern.clip import Kind
 from discern.data.badfiles import BadFiles
 from discern.data.decode import decode
 from discern.data.limits import Limits
-from discern.data.preprocess import PreprocessConfig, prepare
+from discern.data.preprocess import PreprocessConfig, even_frames, prepare
 from discern.data.sources import Source
 from discern.errors import BadItem, DataError
 
@@ -84,6 +84,13 @@ class ClipSet:
         if self.memory is not None:
             return self.memory[positions]
         return np.stack([self._read_or_next(int(position)) for position in positions])
+
+    def take_even(self, positions: np.ndarray) -> np.ndarray:
+        """Items as an evaluation sees them, clips by evenly spaced frames.  -> [B, T, h, w, 3]"""
+        frames = self.take(positions)
+        if self.kind is Kind.IMAGE:
+            return frames
+        return frames[:, even_frames(frames.shape[1], self.preprocess.frames)]
 
     def load(self, bad: BadFiles, progress: Progress | None = None) -> None:
         """Decode everything into memory; what cannot be read is noted in `bad` and left out."""

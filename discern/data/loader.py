@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 
 from discern.clip import Batch, Kind
 from discern.data.clipset import ClipSet
-from discern.data.preprocess import even_frames
 from discern.errors import ConfigError
 
 
@@ -190,10 +189,7 @@ def evaluation_batches(chosen: ClipSet, batch_size: int) -> Iterator[Batch]:
     """All items once, in order, evenly spaced frames."""
     for first in range(0, len(chosen), batch_size):
         positions = np.arange(first, min(first + batch_size, len(chosen)))
-        frames = chosen.take(positions)
-        if chosen.kind is Kind.CLIP:
-            frames = frames[:, even_frames(frames.shape[1], chosen.preprocess.frames)]
-        yield as_batch(frames, chosen.labels[positions], positions)
+        yield as_batch(chosen.take_even(positions), chosen.labels[positions], positions)
 
 
 def as_batch(frames: np.ndarray, labels: np.ndarray, positions: np.ndarray) -> Batch:

@@ -13,15 +13,13 @@ from discern.clip import Kind
 from discern.data.augment import to_float
 from discern.data.clipset import ClipSet
 from discern.data.loader import as_batch
-from discern.data.preprocess import even_frames
 from discern.explain.overlay import overlay
-from discern.explain.subject import Subject
-from discern.explain.table import EXPLAINERS
+from discern.explain.subject import subject_of
+from discern.explain.table import DEFAULT, EXPLAINERS
 from discern.models.model import Model
 
 SURE_WRONG, UNSURE_RIGHT = 40, 12  # items that get a picture
 HEATED = {Kind.IMAGE: 12, Kind.CLIP: 6}  # of each, these get their heat beside it
-METHOD = "gradients"  # the most faithful one: benchmarks/explain.py
 STRIP = 3  # frames of a clip that are shown
 
 
@@ -59,7 +57,7 @@ def picture_items(
         for number, place in enumerate(places.tolist()):
             name = f"samples/{folder}/{items.kind}-{number:03d}.png"
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            rows = [_strip(_shown(items, np.array([place]))[0])]
+            rows = [_strip(items.take_even(np.array([place]))[0])]
             if place in heats:
                 rows.append(_strip(heats[place]))
             # beside a picture, below a strip
@@ -73,23 +71,13 @@ def _heats(
     model: Model, items: ClipSet, places: np.ndarray, named: np.ndarray, several: bool
 ) -> list[np.ndarray]:
     """Frames with the heat of the named class over them, one item at a time."""
-    subject = Subject(
-        logits=model, grid=model.backbone.grid, backbone=model.backbone, several=several
-    )
+    subject = subject_of(model, several)
     device = next(model.parameters()).device
-    frames = _shown(items, places)
+    frames = items.take_even(places)
     zero = np.zeros(len(places), dtype=np.int64)
     clip = to_float(as_batch(frames, zero, zero).clip.to(device))
-    heat = EXPLAINERS[METHOD](subject, clip, torch.from_numpy(named).to(device))
+    heat = EXPLAINERS[DEFAULT](subject, clip, torch.from_numpy(named).to(device))
     return [overlay(one, hot.cpu()) for one, hot in zip(frames, heat, strict=True)]
-
-
-def _shown(items: ClipSet, places: np.ndarray) -> np.ndarray:
-    """Items as the model sees them.  -> uint8 [n, T, h, w, 3]"""
-    frames = items.take(places)
-    if items.kind is Kind.IMAGE:
-        return frames
-    return frames[:, even_frames(frames.shape[1], items.preprocess.frames)]
 
 
 def _strip(frames: np.ndarray) -> np.ndarray:

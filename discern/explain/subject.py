@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from discern.models.backbone import Backbone
+from discern.models.model import Model
 
 Grid = tuple[int, int, int]  # cells in t, h, w
 
@@ -34,6 +35,12 @@ class Subject:
         logits = self.logits(clip).float()
         chances = logits.sigmoid() if self.several else logits.softmax(dim=1)
         return chances.gather(1, target[:, None])[:, 0]
+
+
+def subject_of(model: Model, several: bool = False) -> Subject:
+    """What the explainers look at in a model of ours."""
+    backbone = model.backbone
+    return Subject(logits=model, grid=backbone.grid, backbone=backbone, several=several)
 
 
 def to_cells(pixels: Tensor, grid: Grid) -> Tensor:

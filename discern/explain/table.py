@@ -26,4 +26,5 @@ EXPLAINERS: dict[str, Callable[[Subject, Tensor, Tensor], Tensor]] = {
     "attention": raw_attention,
     "chance": chance,
 }
+DEFAULT = "gradients"  # the most faithful one: benchmarks/explain.py
 CONTROLS = ("attention", "chance")

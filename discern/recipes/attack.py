@@ -16,7 +16,6 @@ from discern.data.augment import to_float, to_uint8
 from discern.data.badfiles import BadFiles
 from discern.data.clipset import ClipSet
 from discern.data.loader import as_batch
-from discern.data.preprocess import even_frames
 from discern.errors import UsageError
 from discern.evaluate.evaluate import BLOCK, measured_sets
 from discern.evaluate.metrics import clopper_pearson
@@ -323,10 +322,7 @@ def _judge(results: dict[str, Any], at_least: float | None) -> None:
 def _clips(items: ClipSet) -> tuple[Tensor, Tensor]:
     """-> float [N, C, T, H, W], int64 [N]"""
     places = np.arange(len(items))
-    frames = items.take(places)
-    if items.kind is Kind.CLIP:
-        frames = frames[:, even_frames(frames.shape[1], items.preprocess.frames)]
-    batch = as_batch(frames, items.labels, places)
+    batch = as_batch(items.take_even(places), items.labels, places)
     assert batch.label is not None
     return to_float(batch.clip), batch.label
 

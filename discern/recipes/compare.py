@@ -16,7 +16,6 @@ from discern.clip import Kind
 from discern.data.badfiles import BadFiles
 from discern.data.clipset import ClipSet
 from discern.data.items import Source, require_classes
-from discern.data.preprocess import even_frames
 from discern.errors import UsageError
 from discern.evaluate.evaluate import BLOCK
 from discern.evaluate.metrics import metrics
@@ -156,7 +155,10 @@ def handcrafted(specs: Sequence[str], tuned: Path) -> list[tuple[str, str, dict[
                 started = time.monotonic()
                 some = _spread(known[kind], MAX_BASELINE_ITEMS)
                 fitted = baseline.fit(
-                    _frames(some), some.labels, len(parts.classes), groups=groups.get(kind)
+                    some.take_even(np.arange(len(some))),
+                    some.labels,
+                    len(parts.classes),
+                    groups=groups.get(kind),
                 )
                 _, probabilities = fitted.predict(_frames(test[kind]))
             block = metrics(test[kind].labels, probabilities, parts.classes)
@@ -215,13 +217,6 @@ def finished(folder: Path | str) -> dict[str, Any] | None:
     """Results of a training that an earlier start has finished."""
     path = Path(folder) / "results.json"
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def _frames(items: ClipSet) -> np.ndarray:
-    frames = items.take(np.arange(len(items)))
-    if items.kind is Kind.IMAGE:
-        return frames
-    return frames[:, even_frames(frames.shape[1], items.preprocess.frames)]
 
 
 def _spread(items: ClipSet, most: int) -> ClipSet:

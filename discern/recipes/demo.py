@@ -8,7 +8,6 @@ two cores, up to twice as long on slow ones.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from discern.recipes.fit import seconds_per_step
 from discern.recipes.generate import generate, reconstruct
 from discern.recipes.pretrain import pretrain
 from discern.report.page import write_report
+from discern.report.records import read_object
 
 MINUTES = 2.0  # of training; reading, fitting and reporting come on top
 QUICK = 0.12  # seconds of a tuning step for which these minutes are enough
@@ -122,10 +122,9 @@ def run(out: Path | str, minutes: float | None = None) -> dict[str, Any]:
 
 def _fair_minutes(out: Path) -> float:
     """The usual minutes, more of them on a slow or busy machine; those of an unfinished demo."""
-    try:
-        return float(json.loads((out / "config.json").read_bytes())["settings"]["minutes"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    settings = read_object(out / "config.json").get("settings")
+    if isinstance(settings, dict) and "minutes" in settings:
+        return float(settings["minutes"])
     config = configuration.override(images.supervised(), [*SETTINGS, *TUNE_SETTINGS, *CANVAS])
     seconds = seconds_per_step(config, Kind.IMAGE)
     minutes = MINUTES * min(MOST_TIMES, max(1.0, seconds / QUICK))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,14 @@ from discern.data.loader import as_batch
 from discern.errors import BadItem, DataError, UsageError
 from discern.explain.faithful import faithfulness
 from discern.explain.overlay import overlay
-from discern.explain.subject import Subject
-from discern.explain.table import EXPLAINERS
-from discern.models.model import Model
+from discern.explain.subject import subject_of
+from discern.explain.table import DEFAULT, EXPLAINERS
 from discern.models.weights import Bundle, load_bundle
 from discern.objectives.masking import Mask
 from discern.predict import model_frames, preprocessing, read_file, require_classifier
 from discern.recipes.generate import CLIPS, IMAGES, write_picture
 from discern.recipes.samples import as_clip, paint, sheet
 
-DEFAULT = "gradients"  # the most faithful one: benchmarks/explain.py
 SIDE = 256  # pixels of a picture's longer side, at least
 STRIP = 24  # pixels of the curve over time
 LEFT = 0.5  # share of the cells that the generator paints from
@@ -64,7 +61,7 @@ def explain(
     frames = model_frames(clip, preprocess)  # [T, h, w, 3]
     zero = np.zeros(1, dtype=np.int64)
     item = to_float(as_batch(frames[None], zero, zero).clip)
-    subject = replace(subject_of(bundle.model), several=bundle.certainty.several)
+    subject = subject_of(bundle.model, bundle.certainty.several)
     with torch.no_grad():
         logits = subject.logits(item).float().numpy()
     chances = bundle.certainty.probabilities(logits)[0]
@@ -89,11 +86,6 @@ def explain(
     if clip.kind is Kind.CLIP:
         answer["time"] = [round(share, 4) for share in over_time(heat[0], len(frames)).tolist()]
     return answer
-
-
-def subject_of(model: Model) -> Subject:
-    """What the explainers look at in a model of ours."""
-    return Subject(logits=model, grid=model.backbone.grid, backbone=model.backbone)
 
 
 def over_time(heat: Tensor, frames: int) -> np.ndarray:

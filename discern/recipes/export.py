@@ -15,7 +15,6 @@ from torch import Tensor
 
 from discern.clip import Kind
 from discern.data.badfiles import BadFiles
-from discern.data.preprocess import even_frames
 from discern.errors import GateError, UsageError
 from discern.evaluate.evaluate import measured_sets
 from discern.export.graph import INPUT, Graph, example, kinds_of, outputs_of
@@ -126,10 +125,8 @@ def _items(bundle: Bundle, check: Sequence[str], seed: int) -> dict[Kind, Tensor
     found = {kind: example(bundle, kind, MADE_UP, seed + 1) for kind in kinds}
     if check:
         for kind, items in measured_sets(bundle, list(check), BadFiles(None)).items():
-            frames = items.take(np.arange(min(len(items), CHECKED)))
-            if kind is Kind.CLIP:
-                frames = frames[:, even_frames(frames.shape[1], items.preprocess.frames)]
             if kind in found:
+                frames = items.take_even(np.arange(min(len(items), CHECKED)))
                 found[kind] = torch.from_numpy(np.ascontiguousarray(frames))
     return found
 

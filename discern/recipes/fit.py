@@ -6,11 +6,11 @@ size is tried for a step, from the smallest on, until one would not take enough.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +19,7 @@ from discern.clip import Batch, Kind
 from discern.data.items import Source
 from discern.errors import UsageError
 from discern.models.backbone import SIZES, BackboneConfig
+from discern.report.records import read_object
 from discern.scale.precision import autocast, choose_precision
 from discern.threads import choose_threads, set_threads
 from discern.train.run import RunConfig, build_objective, choose_device
@@ -89,14 +90,14 @@ def seconds_per_step(config: RunConfig, kind: Kind) -> float:
 
 
 def _sized(backbone: BackboneConfig, name: str) -> BackboneConfig:
-    shape = SIZES[name]
-    return replace(backbone, width=shape["width"], depth=shape["depth"], heads=shape["heads"])
+    shape: dict[str, Any] = dict(SIZES[name])
+    return replace(backbone, **shape)
 
 
 def _kept(out: Path) -> BackboneConfig | None:
     """The encoder of a run that was begun here; a broken one is told when it is opened."""
+    settings = read_object(out / "config.json").get("settings")
     try:
-        settings = json.loads((out / "config.json").read_bytes())["settings"]["backbone"]
-        return configuration.from_dict(BackboneConfig, settings)
-    except (OSError, ValueError, KeyError, TypeError, UsageError):
+        return configuration.from_dict(BackboneConfig, settings["backbone"]) if settings else None
+    except (KeyError, TypeError, UsageError):
         return None
