@@ -85,9 +85,12 @@ class ClipSet:
             return self.memory[positions]
         return np.stack([self._read_or_next(int(position)) for position in positions])
 
-    def take_even(self, positions: np.ndarray) -> np.ndarray:
-        """Items as an evaluation sees them, clips by evenly spaced frames.  -> [B, T, h, w, 3]"""
-        frames = self.take(positions)
+    def take_even(self, positions: np.ndarray | None = None) -> np.ndarray:
+        """Items as an evaluation sees them, clips by evenly spaced frames; all of them by default.
+
+        -> uint8 [B, T, h, w, 3]
+        """
+        frames = self.take(np.arange(len(self)) if positions is None else positions)
         if self.kind is Kind.IMAGE:
             return frames
         return frames[:, even_frames(frames.shape[1], self.preprocess.frames)]

@@ -155,12 +155,9 @@ def handcrafted(specs: Sequence[str], tuned: Path) -> list[tuple[str, str, dict[
                 started = time.monotonic()
                 some = _spread(known[kind], MAX_BASELINE_ITEMS)
                 fitted = baseline.fit(
-                    some.take_even(np.arange(len(some))),
-                    some.labels,
-                    len(parts.classes),
-                    groups=groups.get(kind),
+                    some.take_even(), some.labels, len(parts.classes), groups=groups.get(kind)
                 )
-                _, probabilities = fitted.predict(_frames(test[kind]))
+                _, probabilities = fitted.predict(test[kind].take_even())
             block = metrics(test[kind].labels, probabilities, parts.classes)
             block |= {
                 "microseconds_per_item": 1e6 * fitted.seconds_per_item,
