@@ -169,7 +169,8 @@ def fit(
             # where the loss of a rank or a part is no number, neither is the mean gradient
             alone = ranks.world == config.micro_batches == 1
             total = losses.total if alone else norm
-            if watch.healthy(total, norm, phase, compare=alone):
+            played = "d_accuracy" in losses.parts
+            if watch.healthy(total, norm, phase, played=played, compare=alone):
                 optimizers[phase].step()
             objective.zero_grad(set_to_none=True)
         said = ranks.means(said)

@@ -18,9 +18,11 @@ SKIPS_BEFORE_ROLL_BACK = 5
 ROLL_BACKS_BEFORE_STOP = 3
 STEPS = 200  # that a sign must last before anything is done
 LOOKS = 40  # and that it must be seen in: the adversary is not in every step
+WARM_UP = 200  # steps of the game in which its signs say nothing: every young one shows them
 WINS, LOSES = 0.99, 0.51  # discriminator accuracy
 ALIKE = 0.10  # diversity of fakes against that of real ones
 EXPLODED = 10.0  # times what the loss usually is
+PLAYED = " with the adversary"
 SLOW = 0.02  # share of a step in what is usual
 SMALL = 0.1  # a loss below it is no measure for others
 
@@ -35,9 +37,11 @@ class Watch:
         self.signs: dict[str, int] = {}  # steps since a sign was first seen, and never missed
         self.looks: dict[str, int] = {}  # how often it was seen in them
         self.eased = 0
-        self.usual: dict[str, float] = {}  # phase -> the loss it usually has
+        self.usual: dict[str, float] = {}  # kind of step -> the loss it usually has
+        self.played = 0  # steps since the adversary's first
         self.must_roll_back = False
         self.gave_up: str | None = None
+        self._exploded: dict[str, bool] = {}  # what this step says, by kind
         self._pending: list[str] = []
 
     @property
@@ -46,16 +50,23 @@ class Watch:
         return max(self.skips.values(), default=0)
 
     def healthy(
-        self, loss: Tensor, gradient_norm: Tensor, phase: str, *, compare: bool = True
+        self,
+        loss: Tensor,
+        gradient_norm: Tensor,
+        phase: str,
+        *,
+        played: bool = False,
+        compare: bool = True,
     ) -> bool:
         """May this phase's step be taken?  A loss or gradient that is not finite may not.
 
-        With `compare` the loss is also held against what it usually is.
+        With `compare` the loss is also held against what it usually is; apart for the steps in
+        which the adversary `played`, for where it explodes the others do not show it.
         """
         if bool(torch.isfinite(loss.detach())) and bool(torch.isfinite(gradient_norm)):
             self.skips[phase] = 0
             if compare:
-                self._weigh(abs(float(loss.detach())), phase)
+                self._weigh(abs(float(loss.detach())), phase + (PLAYED if played else ""))
             return True
         self.skips[phase] = self.skips.get(phase, 0) + 1
         self._pending.append(
@@ -71,12 +82,12 @@ class Watch:
                 self.must_roll_back = True
         return False
 
-    def _weigh(self, loss: float, phase: str) -> None:
-        usual = self.usual.get(phase, loss)
+    def _weigh(self, loss: float, kind: str) -> None:
+        usual = self.usual.get(kind, loss)
         exploded = loss > EXPLODED * max(usual, SMALL)
-        self._sign(f"the loss ({phase}) is {EXPLODED:g} times what it was", exploded)
+        self._exploded[kind] = exploded
         if not exploded:
-            self.usual[phase] = usual + SLOW * (loss - usual)
+            self.usual[kind] = usual + SLOW * (loss - usual)
 
     def rolled_back(self) -> None:
         """The loop has put the last checkpoint back."""
@@ -94,9 +105,15 @@ class Watch:
         accuracy, spread = parts.get("d_accuracy"), parts.get("diversity")
         wins = None if accuracy is None else accuracy >= WINS
         loses = None if accuracy is None else accuracy <= LOSES
-        self._sign("the discriminator wins every time", wins)
-        self._sign("the discriminator cannot tell real from fake", loses)
-        self._sign("the fakes look all alike", None if spread is None else spread < ALIKE)
+        self.played += self.played > 0 or accuracy is not None or spread is not None
+        if self.played > WARM_UP:
+            self._sign("the discriminator wins every time", wins)
+            self._sign("the discriminator cannot tell real from fake", loses)
+            self._sign("the fakes look all alike", None if spread is None else spread < ALIKE)
+        for kind in self.usual:
+            sign = f"the loss ({kind}) is {EXPLODED:g} times what it was"
+            self._sign(sign, self._exploded.get(kind))
+        self._exploded.clear()
         for sign, count in self.signs.items():
             if count >= STEPS and self.looks.get(sign, 0) >= LOOKS:
                 self.signs[sign] = self.looks[sign] = 0
@@ -112,6 +129,7 @@ class Watch:
             "looks": dict(self.looks),
             "eased": self.eased,
             "usual": dict(self.usual),
+            "played": self.played,
         }
 
     def load(self, saved: dict[str, Any]) -> None:

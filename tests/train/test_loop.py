@@ -558,6 +558,7 @@ def test_a_sign_of_a_collapse_is_not_read_from_an_earlier_step(
     objective.adversary_scale.fill_(1.0)
     import discern.train.watch as watch
 
+    monkeypatch.setattr(watch, "WARM_UP", 0)
     monkeypatch.setattr(watch, "LOOKS", 2)
     monkeypatch.setattr(watch, "STEPS", 2)
     _fit(objective, journal=journal, loader=Same(), steps=20)

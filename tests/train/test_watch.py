@@ -11,12 +11,20 @@ from discern.train.watch import (
     ROLL_BACKS_BEFORE_STOP,
     SKIPS_BEFORE_ROLL_BACK,
     STEPS,
+    WARM_UP,
     Watch,
 )
 from tests.tiny import batch, gan, masked_gan, rng, supervised
 
 FINE, NAN, INF = torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(float("inf"))
 HEALTHY = {"d_accuracy": 0.8, "diversity": 0.9}
+
+
+def _grown() -> Watch:
+    """A watch over a game that is no longer young."""
+    watch = Watch()
+    watch.played = WARM_UP
+    return watch
 
 
 def _look(
@@ -99,7 +107,7 @@ def test_it_gives_up_in_the_end() -> None:
 def test_a_sign_that_lasts_eases_the_adversary(
     make: type, parts: dict[str, float], said: str
 ) -> None:
-    watch, objective = Watch(), make()
+    watch, objective = _grown(), make()
     assert _look(watch, objective, parts, STEPS - 1) == []
     (line,) = _look(watch, objective, parts, 1)
     assert said in line and "0.5" in line and float(objective.adversary_scale) == 0.5
@@ -117,7 +125,7 @@ def test_healthy_runs_are_left_alone(parts: dict[str, float]) -> None:
 
 
 def test_a_sign_must_last_without_a_break() -> None:
-    watch, objective = Watch(), masked_gan()
+    watch, objective = _grown(), masked_gan()
     for _ in range(3):
         assert _look(watch, objective, {"d_accuracy": 1.0}, STEPS - 1) == []
         assert _look(watch, objective, HEALTHY, 1) == []
@@ -125,12 +133,12 @@ def test_a_sign_must_last_without_a_break() -> None:
 
 
 def test_without_an_adversary_there_is_nothing_to_ease() -> None:
-    (line,) = _look(Watch(), supervised(), {"d_accuracy": 1.0}, STEPS)
+    (line,) = _look(_grown(), supervised(), {"d_accuracy": 1.0}, STEPS)
     assert "nothing to ease" in line
 
 
 def test_a_resumed_watch_goes_on_where_it_was() -> None:
-    first, objective = Watch(), masked_gan()
+    first, objective = _grown(), masked_gan()
     for _ in range(SKIPS_BEFORE_ROLL_BACK):
         first.healthy(NAN, FINE, "both")
     first.rolled_back()
@@ -147,14 +155,14 @@ def test_a_resumed_watch_goes_on_where_it_was() -> None:
 
 
 def test_a_sign_that_some_steps_only_can_show_lasts_in_between() -> None:
-    watch, objective = Watch(), masked_gan()
+    watch, objective = _grown(), masked_gan()
     said = []
     for step in range(STEPS + 8):  # the adversary is in every fourth step
         parts = {"d_accuracy": 1.0} if step % 4 == 0 else {"view": 1.0}
         said += [(step, line) for line in watch.look(objective, parts)]
     ((step, line),) = said
     assert STEPS - 1 <= step < STEPS + 4 and "wins every time" in line
-    watch = Watch()
+    watch = _grown()
     for step in range(4 * STEPS):  # too seldom to be sure of anything
         parts = {"d_accuracy": 1.0} if step % 16 == 0 and step < LOOKS * 16 - 16 else {}
         assert watch.look(objective, parts) == []
@@ -178,6 +186,27 @@ def test_a_loss_that_explodes_and_stays_is_told_and_one_that_falls_is_not() -> N
     resumed = Watch()
     resumed.load(watch.dump())
     assert resumed.usual == watch.usual and 0.3 < resumed.usual["both"] < 3
+
+
+def test_a_young_game_is_left_alone_and_a_resumed_one_does_not_get_young_again() -> None:
+    watch, objective = Watch(), gan()
+    young = {"d_accuracy": 1.0, "diversity": 0.0}
+    assert _look(watch, objective, {"view": 1.0}, 3 * WARM_UP) == []  # nobody plays yet
+    assert _look(watch, objective, young, WARM_UP + STEPS - 1) == []
+    resumed = Watch()
+    resumed.load(watch.dump())
+    assert len(_look(resumed, objective, young, 1)) == 2
+
+
+def test_an_explosion_in_the_steps_of_the_adversary_alone_is_told() -> None:
+    watch, objective = Watch(), masked_gan()
+    said = []
+    for step in range(100 + STEPS):
+        played = step % 4 == 0
+        loss = torch.tensor(1e9) if played and step >= 100 else FINE
+        assert watch.healthy(loss, FINE, "both", played=played)
+        said += watch.look(objective, {})
+    assert len(said) == 1 and "with the adversary" in said[0]
 
 
 @pytest.mark.parametrize("make", [masked_gan, gan])
