@@ -49,6 +49,7 @@ from discern.data.example import encode_example, parse_example  # noqa: E402
 from discern.data.images import write_image  # noqa: E402
 from discern.data.limits import Limits  # noqa: E402
 from discern.data.manifests import read_manifest  # noqa: E402
+from discern.data.sampling import Detail  # noqa: E402
 from discern.data.tfrecord import RecordFile, read_records, write_records  # noqa: E402
 from discern.data.videos import write_video  # noqa: E402
 from discern.errors import BadItem, DiscernError, IntegrityError  # noqa: E402
@@ -404,7 +405,7 @@ Reader = Callable[[bytes], object]
 
 
 def image_reader(home: Path) -> Reader:
-    return lambda data: decode(data, SMALL, frames=8, side=32)
+    return lambda data: decode(data, SMALL, frames=8, detail=Detail(32))
 
 
 def example_reader(home: Path) -> Reader:

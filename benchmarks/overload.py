@@ -46,7 +46,7 @@ class Api(ls.LitAPI):
         self.size = preprocessing(self.bundle)
     def decode_request(self, request):
         data = request["file"].file.read()
-        clip = decode(data, Limits(), frames=self.size.stored_frames, side=self.size.decode_side)
+        clip = decode(data, Limits(), frames=self.size.stored_frames, detail=self.size.detail)
         return model_frames(clip, self.size)
     def batch(self, inputs):
         return np.stack(inputs)

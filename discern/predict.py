@@ -136,7 +136,7 @@ def require_classifier(bundle: Bundle) -> None:
 def read_file(path: Path, preprocess: PreprocessConfig, limits: Limits) -> Clip:
     """Decode one file of the user.  Raises BadItem."""
     data = read_bytes(path, limits)
-    return decode(data, limits, frames=preprocess.stored_frames, side=preprocess.decode_side)
+    return decode(data, limits, frames=preprocess.stored_frames, detail=preprocess.detail)
 
 
 def _batches(items: ClipSet) -> Iterable[Batch]:

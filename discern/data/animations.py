@@ -10,7 +10,7 @@ from PIL import Image
 from discern.clip import Clip, Kind
 from discern.data.images import one_line, opened, to_rgb, writing
 from discern.data.limits import Limits
-from discern.data.sampling import displayed, repeat_last, scaled
+from discern.data.sampling import Detail, displayed, repeat_last
 from discern.errors import BadItem, Refused
 
 SHORTEST = 0.02  # seconds; browsers show a frame with less for 0.1 s, and so do we
@@ -29,7 +29,7 @@ def frame_seconds(data: bytes) -> list[float]:
 
 
 def read_animation(
-    data: bytes, limits: Limits, frames: int | None = None, max_side: int | None = None
+    data: bytes, limits: Limits, frames: int | None = None, detail: Detail | None = None
 ) -> Clip:
     """Frames of an animated GIF or WebP, by the rules of `videos.read_video`.  -> [T, H, W, 3]"""
     seconds = np.array(frame_seconds(data))
@@ -40,7 +40,7 @@ def read_animation(
     times = ends - seconds
     wanted = displayed(times, float(ends[-1]), frames or len(seconds))
     notes: list[str] = []
-    kept, trouble = _decode(data, limits, wanted, max_side)
+    kept, trouble = _decode(data, limits, wanted, detail)
     if len(kept) * 2 < len(wanted):
         raise BadItem(f"only {len(kept)} of {len(wanted)} frames can be decoded ({trouble})")
     if trouble:
@@ -69,12 +69,12 @@ def write_gif(clip: Clip, path: Path, fps: float) -> None:
 
 
 def _decode(
-    data: bytes, limits: Limits, wanted: np.ndarray, max_side: int | None
+    data: bytes, limits: Limits, wanted: np.ndarray, detail: Detail | None
 ) -> tuple[list[np.ndarray], str]:
     """The wanted frames as far as they can be decoded, and what went wrong then."""
     kept: list[np.ndarray] = []
     with opened(data, limits) as image:
-        size = scaled(*image.size, max_side)
+        size = image.size if detail is None else detail.size(*image.size)
         limits.check_memory(len(wanted), *size)
         try:
             for place in range(int(wanted[-1]) + 1):

@@ -76,7 +76,7 @@ class ClipSet:
             return self.memory[position]
         encoded = self.source.read(int(self.indices[position]))
         frames = None if self.kind is Kind.IMAGE else self.stored_frames
-        clip = decode(encoded, self.limits, frames=frames, side=self.preprocess.decode_side)
+        clip = decode(encoded, self.limits, frames=frames, detail=self.preprocess.detail)
         return prepare(clip, self.preprocess, self.kind)
 
     def take(self, positions: np.ndarray) -> np.ndarray:

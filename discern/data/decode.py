@@ -11,7 +11,7 @@ from discern.clip import Clip, Kind
 from discern.data.animations import frame_seconds, read_animation
 from discern.data.images import read_image
 from discern.data.limits import Limits
-from discern.data.sampling import displayed, repeat_last
+from discern.data.sampling import Detail, displayed, repeat_last
 from discern.errors import BadItem
 
 HEAD = 4096  # bytes; enough to see that a GIF moves, 64 are enough for anything else
@@ -81,16 +81,16 @@ def decode(
     encoded: bytes | Sequence[bytes],
     limits: Limits,
     frames: int | None = None,
-    side: int | None = None,
+    detail: Detail | None = None,
 ) -> Clip:
     """One item's encoded bytes, or the encoded frames of one clip.  -> frames [T, H, W, 3]
 
     `frames` = n asks for n frames of what moves; without it a video gives all frames, an animated
-    GIF or WebP its first.  `side`: the caller will shrink the longer side to it, so that no more
-    detail is needed.  Raises BadItem or Refused with a reason in one line.
+    GIF or WebP its first.  `detail`: what the caller will shrink frames to.  Raises BadItem or
+    Refused with a reason in one line.
     """
     if not isinstance(encoded, bytes | bytearray | memoryview):
-        return _decode_frames(encoded, limits, frames, side)
+        return _decode_frames(encoded, limits, frames, detail)
     encoded = bytes(encoded)
     limits.check_bytes(len(encoded))
     kind = sniff(encoded[:HEAD])
@@ -98,16 +98,16 @@ def decode(
         raise BadItem(f"not an image or video that is known: {_describe(encoded)}")
     shown = frame_seconds(encoded)  # GIF and WebP only
     if frames is not None and len(shown) > 1:
-        return read_animation(encoded, limits, frames, side)
+        return read_animation(encoded, limits, frames, detail)
     if shown or kind == "image":
-        return read_image(encoded, limits, side)
+        return read_image(encoded, limits, detail)
     from discern.data.videos import read_video  # PyAV takes 0.1 s to import
 
-    return read_video(encoded, limits, frames, side)
+    return read_video(encoded, limits, frames, detail)
 
 
 def _decode_frames(
-    encoded: Sequence[bytes], limits: Limits, frames: int | None, side: int | None
+    encoded: Sequence[bytes], limits: Limits, frames: int | None, detail: Detail | None
 ) -> Clip:
     """Encoded pictures as one clip; all are brought to the size of the first."""
     if not encoded:
@@ -120,7 +120,7 @@ def _decode_frames(
     notes: list[str] = []
     for place in wanted.tolist():
         try:
-            clip = read_image(encoded[place], limits, side)
+            clip = read_image(encoded[place], limits, detail)
         except BadItem as error:
             raise type(error)(f"frame {place + 1} of {len(encoded)}: {error}") from None
         picture = clip.frames[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import threading
 import warnings
@@ -19,6 +18,7 @@ from PIL import Image, TiffImagePlugin, WebPImagePlugin
 
 from discern.clip import Clip, Kind
 from discern.data.limits import Limits
+from discern.data.sampling import Detail
 from discern.errors import BadItem, Refused, UsageError
 from discern.files import replacing
 
@@ -53,19 +53,19 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
 
 
-def read_image(data: bytes, limits: Limits, min_side: int | None = None) -> Clip:
+def read_image(data: bytes, limits: Limits, detail: Detail | None = None) -> Clip:
     """The picture in JPEG, PNG, WebP, BMP, GIF or TIFF bytes.  -> frames [1, H, W, 3]
 
     Turned as EXIF says, 16 bits brought to 8, transparent pixels laid on white; of several frames
-    or pages the first.  A JPEG may be decoded smaller, its longer side never below `min_side`.
+    or pages the first.  A JPEG may be decoded smaller, never below `detail`.
     """
-    assert min_side is None or min_side > 0
     notes: list[str] = []
     with opened(data, limits) as image:
         if getattr(image, "is_animated", False):
             notes.append("several frames, the first one is used")
-        if min_side is not None:
-            _shrink(image, min_side)
+        if detail is not None:
+            # only JPEG obeys: it leaves out frequencies, and takes the next larger of 1/2, 1/4, 1/8
+            image.draft(None, detail.size(*image.size))
         image.load()
         pixels = _turned(image, to_rgb(image, notes), notes)
     return Clip(
@@ -170,13 +170,6 @@ class _Quiet:
 
 
 _QUIET = _Quiet()
-
-
-def _shrink(image: Image.Image, min_side: int) -> None:
-    scale = min_side / max(image.size)
-    if scale < 1:
-        # only JPEG obeys: it leaves out frequencies, and takes the next larger of 1/2, 1/4, 1/8
-        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
 
 
 def _turned(image: Image.Image, pixels: np.ndarray, notes: list[str]) -> np.ndarray:

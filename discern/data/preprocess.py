@@ -13,6 +13,7 @@ from PIL import Image
 
 from discern.clip import Clip, Kind
 from discern.data.light import even_light
+from discern.data.sampling import Detail
 
 GREY = 128  # what surrounds a letterboxed frame
 
@@ -30,12 +31,9 @@ class PreprocessConfig:
     even_light: bool = False  # texture alone, without light and colour: faces in hard light
 
     @property
-    def decode_side(self) -> int | None:
-        """Longer side that a decoder may scale down to.
-
-        A crop needs the shorter one, which it cannot know.
-        """
-        return None if self.fit == "crop" else max(self.height, self.width)
+    def detail(self) -> Detail:
+        """What a decoder may scale down to: all of a letterbox, what else covers the canvas."""
+        return Detail(max(self.height, self.width), shorter=self.fit != "letterbox")
 
 
 def prepare(clip: Clip, config: PreprocessConfig, kind: Kind | None = None) -> np.ndarray:

@@ -1,10 +1,30 @@
-"""Which frames to keep: the times of all frames come in, the places of those to keep go out."""
+"""Which frames to keep, and in what detail.
+
+The times of all frames come in, the places of those to keep go out.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 TICK = 1e-3  # seconds: containers round time stamps, most coarsely to milliseconds
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What the caller will make of a frame, so that a decoder may shrink it: never below that."""
+
+    side: int  # pixels, above 0
+    shorter: bool = False  # the shorter side is brought to it, not the longer one
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) shrunk until that side has so many pixels; never enlarged."""
+        given = min(width, height) if self.shorter else max(width, height)
+        if given <= self.side:
+            return width, height
+        return max(1, round(width * self.side / given)), max(1, round(height * self.side / given))
 
 
 def displayed(times: np.ndarray, end: float, count: int) -> np.ndarray:
@@ -18,14 +38,6 @@ def displayed(times: np.ndarray, end: float, count: int) -> np.ndarray:
     moments = times[0] + (np.arange(count) + 0.5) * (end - times[0]) / count
     places = np.searchsorted(times, moments + TICK, side="right") - 1
     return np.clip(places, 0, len(times) - 1)
-
-
-def scaled(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    """(width, height) shrunk until the longer side is at most `max_side`; never enlarged."""
-    longer = max(width, height)
-    if max_side is None or longer <= max_side:
-        return width, height
-    return max(1, round(width * max_side / longer)), max(1, round(height * max_side / longer))
 
 
 def repeat_last(frames: np.ndarray, times: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ from discern.data.animations import write_gif
 from discern.data.images import one_line, writing
 from discern.data.limits import Limits
 from discern.data.packets import Run, runs_for, timeline
-from discern.data.sampling import displayed, repeat_last, scaled
+from discern.data.sampling import Detail, displayed, repeat_last
 from discern.errors import BadItem, Refused, UsageError
 
 # containers only: play lists (HLS, DASH, concat) would make FFmpeg open other files and addresses
@@ -49,18 +49,17 @@ RATE = 25  # frames a second where neither packets nor header say
 
 
 def read_video(
-    data: bytes | Path, limits: Limits, frames: int | None = None, max_side: int | None = None
+    data: bytes | Path, limits: Limits, frames: int | None = None, detail: Detail | None = None
 ) -> Clip:
     """The pictures of a video.  -> frames [T, H, W, 3], turned upright
 
     `frames` = n: those on screen at n evenly spaced moments, the last one repeated where the file
-    has fewer; else all.  `max_side`: shrunk until the longer side is no more.  The times are those
+    has fewer; else all.  With `detail` they are shrunk to it.  The times are those
     of the file.
     """
     assert frames is None or frames > 0
-    assert max_side is None or max_side > 0
     with _opened(data, limits) as container:
-        return _Reader(container, limits, max_side).read(frames)
+        return _Reader(container, limits, detail).read(frames)
 
 
 def write_video(clip: Clip, path: Path, fps: float = 8.0) -> None:
@@ -78,10 +77,10 @@ def write_video(clip: Clip, path: Path, fps: float = 8.0) -> None:
 class _Reader:
     """One open video file, its limits, and what had to be mended."""
 
-    def __init__(self, container: InputContainer, limits: Limits, max_side: int | None) -> None:
+    def __init__(self, container: InputContainer, limits: Limits, detail: Detail | None) -> None:
         self.container = container
         self.limits = limits
-        self.max_side = max_side
+        self.detail = detail
         self.notes: list[str] = []
         self.stream = _video_stream(container)
         self.tick = float(self.stream.time_base or Fraction(1, RATE))  # seconds
@@ -220,7 +219,9 @@ class _Reader:
     def _converted(self, frame: VideoFrame, count: int) -> np.ndarray:
         """RGB, scaled in the same pass, upright.  -> uint8 [H, W, 3]"""
         if self.size is None:
-            self.size = scaled(frame.width, frame.height, self.max_side)
+            self.size = (frame.width, frame.height)
+            if self.detail is not None:
+                self.size = self.detail.size(*self.size)
             self.limits.check_memory(count, *self.size)
             self.source_size = (frame.width, frame.height)
             self.quarters = round(frame.rotation / 90)  # FFmpeg and numpy count alike

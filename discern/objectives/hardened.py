@@ -7,12 +7,13 @@ smoothness, which needs none (Carmon et al. 2019; Zhai et al. 2019).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from discern.clip import Batch
@@ -28,18 +29,22 @@ UNIT = 2.0  # pixels of [0, 1], in which sizes are stated, are [-1, 1] in a mode
 class HardenConfig:
     """What the classifier shall withstand."""
 
+    # trades: clean items, and the same answers after the worst change; worst: the worst change
+    # alone, in half of the time
+    method: Literal["trades", "worst"] = "trades"
     norm: Literal["linf", "l2"] = "linf"
     eps: float = 8 / 255  # of pixels in [0, 1]
     # of the search for the worst change; 1 starts from noise of twice the size (N-FGSM)
     attack_steps: int = 1
-    beta: float = 4.0  # weight of the worst change against the clean accuracy
+    beta: float = 4.0  # of trades: weight of the worst change against the clean accuracy
     grow: float = 0.3  # share of the training in which the changes grow to their full size
 
 
 class Hardened(Supervised):
     """Cross-entropy on clean items, and the same answers wherever the worst small change leads.
 
-    Items of label -1 teach the second alone.
+    Items of label -1 teach the second alone.  Or cross-entropy after the worst change, where items
+    of label -1 shall keep their own answer.
     """
 
     def __init__(
@@ -64,7 +69,20 @@ class Hardened(Supervised):
         clip, target = self._mix(views[:known], self._one_hot(labelled.label), rng)
         clip = torch.cat([clip, views[known:]])
         eps = UNIT * self.harden.eps * ramp(progress, 0.0, self.harden.grow)
-        worst = self._worst(clip, eps, rng)
+        if self.harden.method == "worst":
+            if known < len(clip):
+                target = torch.cat([target, self._answer(clip[known:]).softmax(dim=1)])
+            worst = self._worst(
+                clip,
+                lambda moved: F.cross_entropy(self.classifier(moved).float(), target),
+                eps,
+                rng,
+            )
+            return self._judged(self._logits(worst, progress), target)
+        answer = self._answer(clip)
+        worst = self._worst(
+            clip, lambda moved: divergence(answer, self.classifier(moved).float()), eps, rng
+        )
         clean, moved = self._logits(torch.cat([clip, worst]), progress).chunk(2)
         judged = self._judged(clean[:known], target)
         apart = divergence(clean, moved)
@@ -72,22 +90,29 @@ class Hardened(Supervised):
         parts = judged.parts | {"apart": apart.item(), "held": right}
         return Losses(total=judged.total + self.harden.beta * apart, parts=parts)
 
-    def _worst(self, clip: Tensor, eps: float, rng: torch.Generator) -> Tensor:
-        """The clip, changed by at most `eps` so that the answers change most."""
-        training = self.classifier.training
-        self.classifier.eval()  # dropped paths would hide where it is weak
-        try:
-            with torch.no_grad():
-                answer = self.classifier(clip).float()
-            return worst_change(
-                lambda moved: divergence(answer, self.classifier(moved).float()),
-                clip.detach(),
-                eps,
-                self.harden,
-                rng,
-            )
-        finally:
-            self.classifier.train(training)
+    @torch.no_grad()
+    def _answer(self, clip: Tensor) -> Tensor:
+        """Clean logits, nothing dropped.  [B, K]"""
+        with inference(self.classifier):
+            return self.classifier(clip).float()
+
+    def _worst(
+        self, clip: Tensor, loss: Callable[[Tensor], Tensor], eps: float, rng: torch.Generator
+    ) -> Tensor:
+        """The clip, changed by at most `eps` so that the loss grows most."""
+        with inference(self.classifier):  # dropped paths would hide where it is weak
+            return worst_change(loss, clip.detach(), eps, self.harden, rng)
+
+
+@contextmanager
+def inference(module: nn.Module) -> Iterator[None]:
+    """Nothing is dropped inside."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ def _read(bundle: Bundle, data: Source, index: int) -> tuple[dict[str, Any], np.
     item, size = data.items[index], preprocessing(bundle)
     try:
         encoded = data.read(index)
-        clip = decode(encoded, Limits(), frames=size.stored_frames, side=size.decode_side)
+        clip = decode(encoded, Limits(), frames=size.stored_frames, detail=size.detail)
     except BadItem as error:
         return {"kind": str(item.kind), "error": str(error)}, None
     return {"kind": str(clip.kind)}, model_frames(clip, size)

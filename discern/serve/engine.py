@@ -72,7 +72,7 @@ class Engine:
             raise Fault(415, "empty", "send a picture or a clip as the body, or in a form")
         size = self.preprocess
         try:
-            clip = decode(data, LIMITS, frames=size.stored_frames, side=size.decode_side)
+            clip = decode(data, LIMITS, frames=size.stored_frames, detail=size.detail)
         except Refused:
             raise Fault(413, "too_large", "more pixels, frames or seconds than allowed") from None
         except (BadItem, MemoryError):

@@ -14,6 +14,7 @@ from PIL import Image, ImageSequence
 from discern.clip import Clip, Kind
 from discern.data.animations import frame_seconds, read_animation
 from discern.data.limits import Limits
+from discern.data.sampling import Detail
 from discern.data.videos import write_video
 from discern.errors import BadItem, Refused
 from tests.data.broken import moving_picture, picture, scene
@@ -60,8 +61,18 @@ def test_too_few_frames_repeat_the_last() -> None:
 
 
 def test_frames_are_scaled() -> None:
-    assert read_animation(webp(), LIMITS, frames=2, max_side=24).frames.shape == (2, 16, 24, 3)
-    assert read_animation(webp(), LIMITS, frames=2, max_side=400).frames.shape == (2, 32, 48, 3)
+    assert read_animation(webp(), LIMITS, frames=2, detail=Detail(24)).frames.shape == (
+        2,
+        16,
+        24,
+        3,
+    )
+    assert read_animation(webp(), LIMITS, frames=2, detail=Detail(400)).frames.shape == (
+        2,
+        32,
+        48,
+        3,
+    )
 
 
 def test_no_delay_counts_as_browsers_do() -> None:

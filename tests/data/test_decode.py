@@ -12,6 +12,7 @@ import pytest
 from discern.clip import Kind
 from discern.data.decode import HEAD, decode, sniff
 from discern.data.limits import Limits
+from discern.data.sampling import Detail
 from discern.errors import BadItem, Refused
 from tests.data.broken import (
     bombs,
@@ -72,7 +73,7 @@ def test_other_bytes_are_neither() -> None:
 
 
 def test_an_image() -> None:
-    clip = decode(picture("PNG"), LIMITS, frames=8, side=16)
+    clip = decode(picture("PNG"), LIMITS, frames=8, detail=Detail(16))
     assert clip.kind is Kind.IMAGE and (clip.frames == scene()).all()
 
 
@@ -102,7 +103,7 @@ def test_never_smaller_than_the_hint(side) -> None:
         (moving, 48),
         (jpegs, 300),
     ):
-        clip = decode(encoded, LIMITS, frames=2, side=side)
+        clip = decode(encoded, LIMITS, frames=2, detail=Detail(side))
         assert max(clip.frames.shape[1:3]) >= min(side, longest)
 
 
@@ -146,7 +147,7 @@ def test_two_hundred_broken_inputs(capfd) -> None:
     for name, data in inputs:
         started = time.perf_counter()
         with pytest.raises(BadItem) as caught:
-            decode(data, LIMITS, frames=8, side=32)
+            decode(data, LIMITS, frames=8, detail=Detail(32))
         reason = str(caught.value)
         assert time.perf_counter() - started < 1.0, name
         assert reason and "\n" not in reason and len(reason) < 200, (name, reason)
@@ -178,7 +179,7 @@ def test_flipped_headers_stay_small_and_quick() -> None:
                 for place in rng.integers(0, min(len(data), 400), 3):
                     flipped[place] = int(rng.integers(256))
                 try:
-                    decode(bytes(flipped), LIMITS, frames=4, side=32)
+                    decode(bytes(flipped), LIMITS, frames=4, detail=Detail(32))
                 except BadItem:
                     pass
 
@@ -216,6 +217,6 @@ def test_real_clips() -> None:
     if not folder.is_dir():
         pytest.skip("DISCERN_DATA does not name the real data")
     for path in sorted(folder.glob("*/*.mp4"))[::80]:
-        clip = decode(path.read_bytes(), LIMITS, frames=16, side=64)
+        clip = decode(path.read_bytes(), LIMITS, frames=16, detail=Detail(64))
         assert clip.frames.shape == (16, 48, 64, 3)
         assert (np.diff(clip.times) > 0).all()

@@ -15,6 +15,7 @@ from PIL import Image
 from discern.clip import Clip, Kind
 from discern.data.images import WRITERS, read_image, write_image
 from discern.data.limits import Limits
+from discern.data.sampling import Detail
 from discern.errors import BadItem, Refused, UsageError
 from tests.data.broken import bombs, jpeg_bomb, moving_picture, picture, scene
 from tests.data.measured import measured
@@ -66,7 +67,7 @@ def test_formats_outside_the_list_are_not_even_tried() -> None:
 def test_odd_sizes(size) -> None:
     wanted = scene(*size)
     assert (pixels_of(picture("PNG", wanted)) == wanted).all()
-    assert pixels_of(picture("JPEG", wanted), min_side=16).shape[1::-1] >= (1, 1)
+    assert pixels_of(picture("JPEG", wanted), detail=Detail(16)).shape[1::-1] >= (1, 1)
 
 
 def test_an_animation_gives_its_first_frame_and_says_so() -> None:
@@ -169,14 +170,14 @@ def test_damaged_exif_costs_a_note_at_most() -> None:
 @pytest.mark.parametrize("side", [1, 7, 63, 64, 65, 100, 128, 129, 256, 300, 511, 512, 513, 2000])
 @pytest.mark.parametrize("size", [(512, 384), (384, 512), (500, 333), (512, 5)])
 def test_draft_is_never_below_the_hint(size, side) -> None:
-    height, width = pixels_of(picture("JPEG", scene(*size)), min_side=side).shape[:2]
+    height, width = pixels_of(picture("JPEG", scene(*size)), detail=Detail(side)).shape[:2]
     assert max(width, height) >= min(side, max(size))
     assert abs(width / height - size[0] / size[1]) < 0.1 * size[0] / size[1] or min(size) < 9
 
 
 def test_draft_saves_work_and_keeps_the_picture() -> None:
     data = picture("JPEG", scene(1024, 768), quality=95)
-    small = pixels_of(data, min_side=128)
+    small = pixels_of(data, detail=Detail(128))
     assert small.shape == (96, 128, 3)
     wanted = Image.fromarray(scene(1024, 768)).resize((128, 96), Image.Resampling.BOX)
     assert np.abs(small.astype(int) - np.asarray(wanted)).mean() < 6

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from discern.clip import Clip, Kind
+from discern.data.decode import decode
+from discern.data.limits import Limits
 from discern.data.preprocess import GREY, PreprocessConfig, even_frames, fit_frame, prepare
+from tests.data.broken import picture, scene
 
 
 def _frame(height: int, width: int) -> np.ndarray:
@@ -117,7 +120,21 @@ def test_the_kind_that_a_name_promised_counts() -> None:
     assert prepare(_clip(1), config, Kind.CLIP).shape == (4, 4, 4, 3)
 
 
-def test_a_decoder_may_scale_down_unless_the_frame_is_cropped() -> None:
-    assert PreprocessConfig(height=4, width=6).decode_side == 6
-    assert PreprocessConfig(height=4, width=6, fit="stretch").decode_side == 6
-    assert PreprocessConfig(height=4, width=6, fit="crop").decode_side is None
+def test_a_decoder_keeps_what_the_canvas_needs() -> None:
+    assert PreprocessConfig(height=4, width=6).detail.size(60, 30) == (6, 3)
+    assert PreprocessConfig(height=4, width=6, fit="stretch").detail.size(60, 30) == (12, 6)
+    assert PreprocessConfig(height=4, width=6, fit="crop").detail.size(30, 60) == (6, 12)
+    assert PreprocessConfig(height=4, width=6).detail.size(5, 3) == (5, 3)  # never enlarged
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "crop", "stretch"])
+@pytest.mark.parametrize("size", [(1600, 400), (400, 1600), (800, 600)])
+def test_a_picture_that_was_decoded_smaller_is_the_same_picture(
+    fit: Literal["letterbox", "crop", "stretch"], size: tuple[int, int]
+) -> None:
+    config = PreprocessConfig(height=96, width=96, fit=fit)
+    data = picture("JPEG", scene(*size), quality=95)
+    whole = prepare(decode(data, Limits()), config).astype(int)
+    small = decode(data, Limits(), detail=config.detail)
+    assert small.frames.shape[1] < size[1]
+    assert np.abs(prepare(small, config) - whole).mean() < 2

@@ -13,6 +13,7 @@ import pytest
 from discern.clip import Clip, Kind
 from discern.data import videos
 from discern.data.limits import Limits
+from discern.data.sampling import Detail
 from discern.data.videos import read_video, write_video
 from discern.errors import BadItem, Refused, UsageError
 from tests.data.broken import (
@@ -153,13 +154,13 @@ def test_few_frames_of_many_decode_little(monkeypatch) -> None:
 
 def test_scaled_while_converting() -> None:
     data = video(frames=[scene(160, 120)] * 4, crf="4")
-    clip = read_video(data, LIMITS, frames=2, max_side=40)
+    clip = read_video(data, LIMITS, frames=2, detail=Detail(40))
     assert clip.frames.shape == (2, 30, 40, 3)
     full = read_video(data, LIMITS).frames[0].astype(float)
     boxes = full.reshape(30, 4, 40, 4, 3).mean((1, 3))
     assert np.abs(clip.frames[0] - boxes).mean() < 6
-    assert read_video(data, LIMITS, max_side=1000).frames.shape == (4, 120, 160, 3)
-    assert read_video(data, LIMITS, max_side=1).frames.shape == (4, 1, 1, 3)
+    assert read_video(data, LIMITS, detail=Detail(1000)).frames.shape == (4, 120, 160, 3)
+    assert read_video(data, LIMITS, detail=Detail(1)).frames.shape == (4, 1, 1, 3)
 
 
 @pytest.mark.parametrize(("degrees", "quarters"), [(90, 1), (-90, -1), (180, 2), (0, 0)])
@@ -167,7 +168,7 @@ def test_rotation_is_applied(degrees, quarters) -> None:
     data = video(rotation=degrees)
     clip = read_video(data, LIMITS)
     assert (clip.frames == np.rot90(pyav_frames(data), quarters, (1, 2))).all()
-    small = read_video(data, LIMITS, frames=2, max_side=32).frames
+    small = read_video(data, LIMITS, frames=2, detail=Detail(32)).frames
     assert small.shape == ((2, 32, 24, 3) if quarters % 2 else (2, 24, 32, 3))
 
 

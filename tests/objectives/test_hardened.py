@@ -53,8 +53,8 @@ def test_the_worst_change_is_worse_than_noise() -> None:
     objective = _hardened(attack_steps=5)
     clip = objective.view(pixels(8), rng())
     classifier = objective.classifier.eval()
-    answer = classifier(clip)
-    worst = objective._worst(clip, 0.2, rng())
+    answer = classifier(clip).detach()
+    worst = objective._worst(clip, lambda x: divergence(answer, classifier(x)), 0.2, rng())
     noise = (clip + 0.2 * torch.randn(clip.shape, generator=rng()).sign()).clamp(-1, 1)
     assert (worst - clip).abs().max() <= 0.2 + 1e-6
     assert divergence(answer, classifier(worst)) > 2 * divergence(answer, classifier(noise))
@@ -77,9 +77,35 @@ def test_items_without_labels_teach_smoothness_alone() -> None:
     assert all(p.grad is None for p in objective.average.parameters())
 
 
-def test_training_makes_answers_hold() -> None:
+def test_the_worst_change_alone_is_what_is_learned_from() -> None:
+    items = batch(9)
+    assert items.label is not None
+    label = items.label.clone()
+    label[6:] = -1
+    mixed = Batch(clip=items.clip, label=label)
+    objective = _hardened(method="worst", eps=0.1, attack_steps=5)
+    seen: list[torch.Tensor] = []
+    objective.classifier.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    found = objective.loss("classifier", mixed, rng(), 0.5)
+    clean = objective.view(items.clip, rng())
+    logits = objective.classifier(seen[-1]).float()
+    target = torch.nn.functional.one_hot(label[:6], 3).float()
+    own = objective.classifier.eval()(clean[6:]).softmax(dim=1)
+    expected = torch.nn.functional.cross_entropy(logits, torch.cat([target, own]))
+    assert found.total.item() == pytest.approx(expected.item(), rel=1e-4)
+    size = (seen[-2] - clean).abs().max().item()  # 0.2 in a model's own pixels
+    assert 0.15 < size <= 0.2 + 1e-6
+    easy = torch.nn.functional.cross_entropy(objective.classifier(clean[:6]), label[:6])
+    assert found.total.item() > easy.item()
+
+
+@pytest.mark.parametrize("method", ["trades", "worst"])
+def test_training_makes_answers_hold(method: str) -> None:
     items = batch(24)
-    objectives = {"hard": _hardened(eps=0.1, beta=6.0), "plain": _hardened(eps=0.1, beta=0.0)}
+    objectives = {
+        "hard": _hardened(eps=0.1, beta=6.0, method=method),
+        "plain": _hardened(eps=0.1, beta=0.0),
+    }
     apart = {}
     for name, objective in objectives.items():
         optimizer = torch.optim.Adam(objective.classifier.parameters(), lr=3e-3)
@@ -87,5 +113,6 @@ def test_training_makes_answers_hold() -> None:
             optimizer.zero_grad()
             objective.loss("classifier", items, rng(step), 0.5).total.backward()
             optimizer.step()
+        objective.harden = HardenConfig(grow=0.0, eps=0.1)
         apart[name] = objective.loss("classifier", items, rng(99), 0.5).parts["apart"]
     assert apart["hard"] < 0.5 * apart["plain"]
