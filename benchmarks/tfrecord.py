@@ -30,6 +30,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from rounds import one_core, summary  # noqa: E402
+
 from discern.data.example import encode_example, parse_example  # noqa: E402
 from discern.data.tfrecord import RecordFile, read_records, write_records  # noqa: E402
 
@@ -160,17 +162,6 @@ def measure(size: int, count: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def summary(values: list[float]) -> dict[str, Any]:
-    """Median, an interval for it that holds 95 % of resampled medians, and all rounds."""
-    draw = random.Random(2)
-    medians = sorted(statistics.median(draw.choices(values, k=len(values))) for _ in range(2000))
-    return {
-        "median": round(statistics.median(values), 3),
-        "interval": [round(medians[50], 3), round(medians[-51], 3)],
-        "rounds": [round(value, 3) for value in values],
-    }
-
-
 def processor() -> str:
     """The name of the processor, where the system tells it."""
     try:
@@ -187,7 +178,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/tfrecord.json")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    one_core()
 
     import tensorflow as tf
 
