@@ -5,16 +5,17 @@ A position is (epoch, index), so that a resumed run sees the very same batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from discern.clip import Batch, Kind
 from discern.data.clipset import ClipSet
+from discern.data.decoders import Decoders
 from discern.errors import ConfigError
 
 
@@ -29,7 +30,8 @@ class LoaderConfig:
     clip_share: float = 0.33  # at least this share of the batches are clips, where there are both
     # 0: classes come as often as they are in the data; 1: all alike often, the rare ones repeated
     balance: float = 0.0
-    workers: int = 0  # decoder processes; 0 when everything is in memory
+    # decoder processes, none where everything is in memory; None: beside a GPU, a few
+    workers: int | None = None
     memory_share: float = 0.4  # of the free memory may hold decoded items
 
 
@@ -81,19 +83,52 @@ class Loader:
         Frames are uint8 [B, 3, T, h, w].
         """
         epoch, index = start
-        while True:
-            plan = self.plan(epoch)
-            loader: DataLoader[Batch] = DataLoader(
-                _Fetch(self.sets),  # type: ignore[arg-type]
-                batch_sampler=[[request] for request in plan[index:]],  # type: ignore[arg-type]
-                collate_fn=_same,
-                num_workers=0 if self._in_memory() else self.config.workers,
-                generator=torch.Generator().manual_seed(self.seed),
-            )
-            for number, batch in enumerate(loader, start=index + 1):
-                ended = number == len(plan)
-                yield (Position(epoch + 1, 0) if ended else Position(epoch, number)), batch
-            epoch, index = epoch + 1, 0
+        with self._fetched() as fetched:
+            while True:
+                plan = self.plan(epoch)
+                left = plan[index:]
+                for number, (request, frames) in enumerate(
+                    zip(left, fetched(left), strict=True), start=index + 1
+                ):
+                    ended = number == len(plan)
+                    after = Position(epoch + 1, 0) if ended else Position(epoch, number)
+                    yield after, self._batch(request, frames)
+                epoch, index = epoch + 1, 0
+
+    @contextmanager
+    def _fetched(self) -> Iterator[Callable[[Sequence[_Request]], Iterable[np.ndarray]]]:
+        """What gives the frames of requests, in order: this process, or others beside it."""
+        if all(one.memory is not None for one in self.sets.values()) or not self.config.workers:
+            yield lambda requests: map(self._frames, requests)
+            return
+        decoders = Decoders(self._frames, self.config.workers, max(map(self._most, self.sets)))
+        try:
+            yield decoders.frames
+        finally:
+            decoders.close()
+
+    def _most(self, kind: Kind) -> int:
+        """Bytes of the largest batch of a kind."""
+        size = self.sets[kind].preprocess
+        frames = 1 if kind is Kind.IMAGE else size.frames
+        return self.batch_size[kind] * frames * size.height * size.width * 3
+
+    def _frames(self, request: _Request) -> np.ndarray:
+        """uint8 [B, T, h, w, 3]"""
+        chosen = self.sets[request.kind]
+        frames = chosen.take(request.positions)  # [B, S, h, w, 3]
+        if request.kind is not Kind.CLIP:
+            return frames
+        rng = np.random.default_rng(request.seed)
+        return _random_frames(frames, chosen.preprocess.frames, rng)
+
+    def _batch(self, request: _Request, frames: np.ndarray) -> Batch:
+        chosen = self.sets[request.kind]
+        batch = as_batch(frames, chosen.labels[request.positions], request.positions)
+        if chosen.targets is None:
+            return batch
+        target = torch.from_numpy(chosen.targets[request.positions]).float()
+        return replace(batch, target=target)
 
     def plan(self, epoch: int) -> list[_Request]:
         """The batches of one epoch: each kind shuffled and cut, then all shuffled together."""
@@ -158,32 +193,6 @@ class Loader:
             chosen.append(rng.integers(len(labels), size=short))
         return rng.permutation(np.concatenate(chosen))
 
-    def _in_memory(self) -> bool:
-        return all(one.memory is not None for one in self.sets.values())
-
-
-class _Fetch:
-    """A map-style data set whose index is a whole batch request."""
-
-    def __init__(self, sets: Mapping[Kind, ClipSet]) -> None:
-        self.sets = sets
-
-    def __getitem__(self, request: _Request) -> Batch:
-        return self.__getitems__([request])
-
-    def __getitems__(self, requests: list[_Request]) -> Batch:
-        (request,) = requests
-        chosen = self.sets[request.kind]
-        frames = chosen.take(request.positions)  # [B, S, h, w, 3]
-        if request.kind is Kind.CLIP:
-            wanted = chosen.preprocess.frames
-            frames = _random_frames(frames, wanted, np.random.default_rng(request.seed))
-        batch = as_batch(frames, chosen.labels[request.positions], request.positions)
-        if chosen.targets is None:
-            return batch
-        target = torch.from_numpy(chosen.targets[request.positions]).float()
-        return replace(batch, target=target)
-
 
 def evaluation_batches(chosen: ClipSet, batch_size: int) -> Iterator[Batch]:
     """All items once, in order, evenly spaced frames."""
@@ -205,7 +214,3 @@ def _random_frames(frames: np.ndarray, wanted: int, rng: np.random.Generator) ->
     start = rng.integers(0, S - span + 1)
     chosen = start[:, None] + ((np.arange(wanted) + 0.5) * span[:, None] / wanted).astype(np.int64)
     return frames[np.arange(B)[:, None], chosen]
-
-
-def _same(batch: Any) -> Batch:
-    return batch

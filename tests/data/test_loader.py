@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from discern.clip import Batch, Kind
+from discern.data import decoders
 from discern.data.badfiles import BadFiles
 from discern.data.clipset import ClipSet
 from discern.data.loader import (
+    START,
     Loader,
     LoaderConfig,
     Position,
     as_batch,
     evaluation_batches,
 )
-from discern.errors import ConfigError
+from discern.errors import ConfigError, DataError
 from tests.tiny import MadeUp
 
 Row = tuple[Position, bytes, bytes, bytes]
@@ -79,6 +85,51 @@ def test_decoder_processes_give_the_very_same_batches() -> None:
         found = _rows(_loader(loaded=False, workers=2), positions[start], 5)
         assert found == plain[start : start + 5]
     assert plain == _rows(_loader(), Position(), 8)  # and memory too
+
+
+class Deadly(MadeUp):
+    """Sends a signal to the process that reads the third item, `times` times."""
+
+    def __init__(self, flags: Path, number: int, times: int) -> None:
+        super().__init__(images=30)
+        self.flags, self.number, self.main = flags, number, os.getpid()
+        for name in range(times):
+            (flags / str(name)).touch()
+
+    def read(self, index: int) -> bytes | list[bytes]:
+        for flag in self.flags.iterdir() if index == 3 and os.getpid() != self.main else ():
+            flag.unlink()
+            os.kill(os.getpid(), self.number)
+        return super().read(index)
+
+    def rows(self, workers: int) -> list[Row]:
+        config = LoaderConfig(batch_size=3, workers=workers)
+        return _rows(Loader({Kind.IMAGE: self.clip_set(Kind.IMAGE)}, config, seed=1), START, 15)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGKILL, "it died"), (signal.SIGSTOP, "no answer for 1 s")]
+)
+def test_a_decoder_process_that_dies_or_hangs_is_replaced(
+    number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "HANG_SECONDS", 1.0)
+    source = Deadly(tmp_path, number, times=1)
+    children = psutil.Process().children()
+    with pytest.warns(UserWarning, match=said):
+        found = source.rows(workers=2)
+    assert found == source.rows(workers=0)  # the same batches, none twice
+    assert not list(tmp_path.iterdir())  # it did happen
+    assert psutil.Process().children() == children
+
+
+def test_decoder_processes_that_die_again_and_again_end_the_run(tmp_path: Path) -> None:
+    source = Deadly(tmp_path, signal.SIGKILL, times=20)
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(DataError, match=r"4 times in a row .* data.loader.workers"),
+    ):
+        source.rows(workers=1)
 
 
 def test_seeds_and_epochs_differ() -> None:
