@@ -74,9 +74,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="Of each load.")
     args = parser.parse_args()
     sys.path.insert(0, str(HERE.parent))
+    from untrained import untrained
+
     rows: dict[str, list[dict[str, float]]] = {"discern": [], "litserve": []}
     with tempfile.TemporaryDirectory(prefix="discern-overload-") as home:
-        model, picture = prepared(Path(home))
+        model, file = untrained(Path(home), side=64, patch=8)
+        picture = file.read_bytes()
         for number in range(args.rounds):
             order = list(rows) if number % 2 == 0 else list(reversed(rows))
             for name in order:
@@ -108,28 +111,6 @@ def main() -> None:
     }
     TABLE.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
-
-
-def prepared(home: Path) -> tuple[Path, bytes]:
-    """An untrained `nano` and a picture of its size."""
-    import numpy as np
-    import torch
-
-    from discern.clip import Clip, Kind
-    from discern.data.images import write_image
-    from discern.models.backbone import SIZES, BackboneConfig
-    from discern.models.model import Model, ModelConfig
-    from discern.models.weights import save_bundle
-
-    torch.manual_seed(0)
-    backbone = BackboneConfig(**SIZES["nano"], patch=8)
-    model = Model(ModelConfig(backbone=backbone, classes=10)).eval()
-    labels = [f"class {number}" for number in range(10)]
-    fit = {"height": 64, "width": 64}
-    save_bundle(home / "model", model, labels=labels, preprocess=fit, made={})
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
-    write_image(Clip(frames=pixels, times=np.zeros(1), kind=Kind.IMAGE), home / "x.jpg")
-    return home / "model", (home / "x.jpg").read_bytes()
 
 
 def started(name: str, model: Path, home: Path) -> tuple[subprocess.Popen[bytes], int]:

@@ -124,6 +124,15 @@ def test_help_is_fast_and_imports_no_torch() -> None:
     assert best_seconds(command) < 0.5
 
 
+def test_predicting_imports_only_what_it_needs() -> None:
+    script = (
+        "import sys, discern.predict\n"
+        "heavy = {'scipy', 'sklearn', 'skimage', 'av', 'tensorboard', 'typer'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def best_seconds(command: list[str]) -> float:
     """Processor time of a command, the best of five: the machine may be busy with other things."""
     seconds = []

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 # Tan & Triggs 2010, section III: gamma, inner and outer Gaussian in pixels, contrast equalization
@@ -52,6 +51,8 @@ def even_light(frame: np.ndarray) -> np.ndarray:
     A power law, a difference of Gaussians, and contrast brought to one scale.  uint8 [H, W, 3] ->
     uint8 [H, W, 3], all three channels alike
     """
+    from scipy.ndimage import gaussian_filter  # takes half a second to import
+
     grey = (frame.astype(np.float64).mean(axis=2) / 255) ** GAMMA
     x = gaussian_filter(grey, INNER) - gaussian_filter(grey, OUTER)
     x = x / ((np.abs(x) ** ALPHA).mean() ** (1 / ALPHA) + 1e-9)
