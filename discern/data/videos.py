@@ -26,7 +26,7 @@ from discern.clip import Clip, Kind
 from discern.data.animations import write_gif
 from discern.data.images import one_line, writing
 from discern.data.limits import Limits
-from discern.data.packets import Run, runs_for, timeline
+from discern.data.packets import Run, needed, runs_for, timeline
 from discern.data.sampling import Detail, displayed, repeat_last
 from discern.errors import BadItem, Refused, UsageError
 
@@ -107,6 +107,7 @@ class _Reader:
             runs: list[Run] = [(0, len(packets))]
         else:
             wanted = stamps[displayed(times, end * self.tick, frames)].tolist()
+            packets = needed(packets, wanted) if known else packets
             runs = runs_for(packets, wanted) if known else [(0, len(packets))]
         decoded = self._decode(packets, runs, counted=known is None)
         kept, moments = self._collect(decoded, wanted, len(stamps) if frames is None else frames)
@@ -137,13 +138,15 @@ class _Reader:
         """The stream's packets, not decoded.  Compares their time with what the header declares."""
         packets: list[Packet[VideoStream]] = []
         end = 0.0  # of all streams: sound may go on longer than the pictures
+        ticks = [float(each.time_base or 0) for each in self.container.streams]  # seconds
         broken = ""
         try:
             for packet in self.container.demux():
                 if not packet.size:
                     continue
                 if packet.pts is not None:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                    shown_until = packet.pts + (packet.duration or 0)
+                    end = max(end, shown_until * ticks[packet.stream_index])
                 if packet.stream_index == self.stream.index:
                     packets.append(packet)  # type: ignore[arg-type]
                     self.limits.check_length(len(packets), 0)

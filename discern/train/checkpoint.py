@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,21 @@ def save_checkpoint(
     Raises NotFinite, CheckpointFull or CheckpointError; the checkpoints before it are then intact.
     `state` holds JSON values only (a tuple comes back as a list).
     """
-    assert step >= 0 and keep >= 1
+    return write_checkpoint(folder, step, encode_checkpoint(step, tensors, state), keep)
+
+
+def encode_checkpoint(
+    step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The files of a checkpoint: copies, which later steps do not change."""
+    assert step >= 0
     _refuse_nonfinite(step, tensors)
-    files = dict(zip(FILES, (_encode_tensors(tensors), _encode_state(step, state)), strict=True))
+    return dict(zip(FILES, (_encode_tensors(tensors), _encode_state(step, state)), strict=True))
+
+
+def write_checkpoint(folder: Path, step: int, files: Mapping[str, bytes], keep: int) -> Path:
+    """`save_checkpoint` of what `encode_checkpoint` made."""
+    assert keep >= 1
     needed = sum(len(data) for data in files.values()) + SLACK
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,10 +140,18 @@ def check_space(folder: Path, tensors: Mapping[str, Tensor], copies: int = 1) ->
 
 
 class Saver:
-    """Saves now and then: a failed save is tried again at the next occasion, a few times."""
+    """Saves now and then: a failed save is tried again at the next occasion, a few times.
 
-    def __init__(self, folder: Path, *, keep: int = 2, failures: int = 3) -> None:
+    In the `background` a save only copies, and a thread brings the copy to the disk; whether that
+    went well is known at the next save, load or `wait`.
+    """
+
+    def __init__(
+        self, folder: Path, *, keep: int = 2, failures: int = 3, background: bool = False
+    ) -> None:
         self.folder = folder
+        self._background = background
+        self._writing: tuple[int, threading.Thread, list[Path | Exception]] | None = None
         self.last: Path | None = None  # the newest checkpoint of this process
         self._keep = keep
         self._allowed = failures
@@ -138,10 +159,34 @@ class Saver:
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Save, or warn; raises at the last of several failures in a row, and at once for NaN."""
+        self.wait()
+        files = encode_checkpoint(step, tensors, state)
+        outcome: list[Path | Exception] = []
+
+        def write() -> None:
+            try:
+                outcome.append(write_checkpoint(self.folder, step, files, self._keep))
+            except Exception as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=write, name="checkpoint")
+        self._writing = step, thread, outcome
+        thread.start()
+        if not self._background:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until the last save is on the disk; raises as `save` does."""
+        if self._writing is None:
+            return
+        step, thread, outcome = self._writing
+        thread.join()
+        self._writing = None
+        (found,) = outcome
         try:
-            self.last = save_checkpoint(self.folder, step, tensors, state, self._keep)
-        except NotFinite:
-            raise
+            if isinstance(found, Exception):
+                raise found
+            self.last = found
         except CheckpointError as error:
             self._failed += 1
             if self._failed >= self._allowed:
@@ -154,6 +199,7 @@ class Saver:
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and state of the newest checkpoint that verifies; a skipped one is a warning."""
+        self.wait()
         found = load_latest(self.folder)
         if found is None:
             return None

@@ -214,7 +214,7 @@ def train_objective(
     )
     set_threads(threads)
     keep_freed_memory()
-    saver = Saver(run.checkpoints)
+    saver = Saver(run.checkpoints, background=True)
     saved = saver.load()
     run.rewind(saved[1]["step"] if saved else -1)
     loading = config.data.loader
@@ -247,6 +247,7 @@ def train_objective(
             report=report,
             ranks=ranks,
         )
+        saver.wait()
     if not ranks.leads:
         raise Followed("the leader has the model")
     # of several ranks any may have got the signal

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any
 
-from discern.data.packets import GAP, runs_for, timeline
+import av
+import numpy as np
+import pytest
+
+from discern.data.limits import Limits
+from discern.data.packets import GAP, needed, runs_for, timeline
+from discern.data.sampling import displayed
+from discern.data.videos import read_video
+from tests.data.broken import scene, video
+from tests.data.test_videos import pyav_frames
 
 
 @dataclass(frozen=True)
@@ -12,6 +24,8 @@ class FakePacket:
     pts: int | None
     is_keyframe: bool = False
     is_discard: bool = False
+    is_disposable: bool = False
+    stream: Any = field(default_factory=lambda: SimpleNamespace(codec_context=None))
     duration: int | None = None
 
 
@@ -52,3 +66,22 @@ def test_a_frame_before_its_key_frame_needs_the_one_before() -> None:
 
 def test_a_stream_without_key_frames_is_read_from_the_start() -> None:
     assert runs_for([FakePacket(i) for i in range(30)], [20]) == [(0, 21)]
+
+
+def test_frames_that_no_other_needs_are_left_out_unless_wanted() -> None:
+    packets = [FakePacket(i, is_keyframe=i == 0, is_disposable=i % 2 == 1) for i in range(7)]
+    assert [p.pts for p in needed(packets, [3])] == [0, 2, 3, 4, 6]
+    first = [FakePacket(0, is_keyframe=True, is_disposable=True)]
+    assert needed(first, []) == first
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4"])
+def test_what_is_left_out_changes_no_picture(codec: str) -> None:
+    """Against PyAV, which decodes everything."""
+    data = video(frames=[scene(96, 64, step=step) for step in range(40)], codec=codec, bf="3")
+    with av.open(BytesIO(data)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+        left = needed(packets, [])
+    assert len(left) == 40 if codec == "mpeg4" else len(left) < 30
+    kept = read_video(data, Limits(), frames=7)
+    assert (kept.frames == pyav_frames(data)[displayed(np.arange(40.0), 40.0, 7)]).all()

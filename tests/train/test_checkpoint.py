@@ -9,11 +9,14 @@ import random
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 import torch
 
 from discern.errors import IntegrityError
+from discern.train import checkpoint
 from discern.train.checkpoint import (
     CheckpointError,
     CheckpointFull,
@@ -278,6 +281,40 @@ def test_the_saver_tries_again_and_gives_up_at_the_third(
     assert saver.last == tmp_path / "step-00000010"
     with pytest.raises(NotFinite):
         saver.save(15, {"w": torch.tensor(torch.nan)}, {})
+
+
+def test_a_save_in_the_background_is_of_its_moment_and_its_failure_is_told_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    saver, tensors, go = Saver(tmp_path, background=True), {"w": torch.zeros(5)}, Event()
+    plain = checkpoint.write_new
+
+    def slow(*given: Any) -> None:
+        assert go.wait(30)
+        plain(*given)
+
+    monkeypatch.setattr(checkpoint, "write_new", slow)
+    saver.save(1, tensors, {})
+    tensors["w"].fill_(7.0)  # the training goes on
+    assert saver.last is None and load_latest(tmp_path) is None
+    go.set()
+    saver.wait()
+    found = load_latest(tmp_path)
+    assert found is not None and saver.last == found.path
+    assert torch.equal(found.tensors["w"], torch.zeros(5))
+
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_new", full)
+    for step in (2, 3, 4):
+        saver.save(step, tensors, {})  # says what became of the one before
+    assert "not saved at step 3 (2 of 3)" in caplog.text
+    with pytest.raises(CheckpointFull):
+        saver.wait()
+    saver.wait()  # said once
+    with pytest.raises(NotFinite):  # at once
+        saver.save(5, {"w": torch.tensor(torch.nan)}, {})
 
 
 def test_the_saver_says_what_it_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
