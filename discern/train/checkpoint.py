@@ -80,21 +80,9 @@ def save_checkpoint(
     Raises NotFinite, CheckpointFull or CheckpointError; the checkpoints before it are then intact.
     `state` holds JSON values only (a tuple comes back as a list).
     """
-    return write_checkpoint(folder, step, encode_checkpoint(step, tensors, state), keep)
-
-
-def encode_checkpoint(
-    step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
-) -> dict[str, bytes]:
-    """The files of a checkpoint: copies, which later steps do not change."""
-    assert step >= 0
+    assert step >= 0 and keep >= 1
     _refuse_nonfinite(step, tensors)
-    return dict(zip(FILES, (_encode_tensors(tensors), _encode_state(step, state)), strict=True))
-
-
-def write_checkpoint(folder: Path, step: int, files: Mapping[str, bytes], keep: int) -> Path:
-    """`save_checkpoint` of what `encode_checkpoint` made."""
-    assert keep >= 1
+    files = dict(zip(FILES, (_encode_tensors(tensors), _encode_state(step, state)), strict=True))
     needed = sum(len(data) for data in files.values()) + SLACK
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,12 +148,15 @@ class Saver:
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Save, or warn; raises at the last of several failures in a row, and at once for NaN."""
         self.wait()
-        files = encode_checkpoint(step, tensors, state)
         outcome: list[Path | Exception] = []
+        if self._background:  # what the next steps will change
+            _refuse_nonfinite(step, tensors)
+            tensors = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
+            state = json.loads(_encode_state(step, state))
 
         def write() -> None:
             try:
-                outcome.append(write_checkpoint(self.folder, step, files, self._keep))
+                outcome.append(save_checkpoint(self.folder, step, tensors, state, self._keep))
             except Exception as error:
                 outcome.append(error)
 
@@ -187,6 +178,8 @@ class Saver:
             if isinstance(found, Exception):
                 raise found
             self.last = found
+        except NotFinite:
+            raise
         except CheckpointError as error:
             self._failed += 1
             if self._failed >= self._allowed:
@@ -297,7 +290,10 @@ def _refuse_nonfinite(step: int, tensors: Mapping[str, Tensor]) -> None:
 def _is_finite(tensor: Tensor) -> bool:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
-    return bool(torch.isfinite(tensor.detach()).all())
+    tensor = tensor.detach()
+    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+    # the sum is quick, and finite only where all is; it may overflow where all is finite
+    return bool(total.isfinite()) or bool(tensor.isfinite().all())
 
 
 def _encode_tensors(tensors: Mapping[str, Tensor]) -> bytes:

@@ -52,15 +52,15 @@ from discern.train import checkpoint
 task = json.loads(sys.argv[1])
 words, out = task["words"], Path(task["out"])
 rng = random.Random(task["seed"])
-write_checkpoint = checkpoint.write_checkpoint
+save_checkpoint = checkpoint.save_checkpoint
 
 def run(words, writer):
     def save(folder, step, *rest, **more):
         os.write(writer, b"b%d\\n" % step)
-        path = write_checkpoint(folder, step, *rest, **more)
+        path = save_checkpoint(folder, step, *rest, **more)
         os.write(writer, b"a%d\\n" % step)
         return path
-    checkpoint.write_checkpoint = save
+    checkpoint.save_checkpoint = save
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(null, stream)
@@ -122,7 +122,7 @@ for number in range(task["kills"]):
     if number % 2:
         # inside a save: a moment after the child has said that one begins
         data, alive = listen(reader, b"b", 60)
-        more, alive = listen(reader, None, rng.random() * 0.03) if alive else (b"", False)
+        more, alive = listen(reader, None, rng.random() * 0.015) if alive else (b"", False)
         data += more
     else:
         data, alive = listen(reader, None, rng.random() * seconds * task["span"])

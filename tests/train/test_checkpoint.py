@@ -254,6 +254,15 @@ def test_leftovers_of_a_killed_save_go_with_the_next_one(tmp_path: Path) -> None
     assert _names(tmp_path) == ["step-00000001"]
 
 
+def test_large_values_whose_sum_overflows_are_saved(tmp_path: Path) -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        large = torch.full((4,), torch.finfo(dtype).max, dtype=dtype)
+        save_checkpoint(tmp_path, 1, {"w": large}, {})
+        for bad in (torch.nan, torch.inf, -torch.inf):
+            with pytest.raises(NotFinite):
+                save_checkpoint(tmp_path, 2, {"w": torch.tensor([0, bad, -bad], dtype=dtype)}, {})
+
+
 def test_the_saver_tries_again_and_gives_up_at_the_third(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
