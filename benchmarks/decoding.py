@@ -76,7 +76,9 @@ def main() -> None:
     }
     libraries = (torch, torchvision, torchcodec, timm, av, np)
     found = {
-        "command": " ".join(["python", "benchmarks/decoding.py", *sys.argv[1:]]),
+        "command": " ".join(["python", "benchmarks/decoding.py", *sys.argv[1:]]).replace(
+            str(args.out), "OUT"
+        ),
         "commit": commit(),
         "hardware": hardware(),
         "versions": {one.__name__: one.__version__ for one in libraries}

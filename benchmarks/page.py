@@ -14,10 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from attack_tables import attacks, hardened
 from cards import card, fakes, shipped
 from fault_table import faults
 from plot import accuracy_against_labels
 from serving_tables import exports, requests, watch
+from speed_tables import speeds
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
@@ -78,8 +80,11 @@ def main() -> int:
         exports(),
         requests(),
         watch(),
+        hardened(),
+        attacks(),
+        *speeds(),
     ]
-    page += "\n".join([*tables, *(text for text, _ in grids), *measured])
+    page += "\n".join(part for part in [*tables, *(text for text, _ in grids), *measured] if part)
     readme, about = README.read_text(), CARD.read_text()
     # one seed is a trial, not a claim: it stands in RESULTS.md alone
     claims = [few_labels(path, CLAIM) for path in paths if is_claim(path)]

@@ -1,4 +1,4 @@
-"""Tables about exports, requests, overload and the watch over a training, for RESULTS.md."""
+"""Tables about exports, requests and the watch over a training, for RESULTS.md."""
 
 from __future__ import annotations
 
