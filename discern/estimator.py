@@ -262,7 +262,7 @@ class DiscernClassifier(ClassifierMixin, BaseEstimator):
         self.preprocess_: PreprocessConfig = preprocess
         self.n_steps_ = outcome.state.step
         self.stopped_by_ = outcome.stopped_by
-        self.validation_accuracy_ = outcome.state.best if evaluate else None
+        self.validation_accuracy_ = outcome.state.last
         met = self.target_accuracy is None or outcome.stopped_by == "target"
         if not met or outcome.stopped_by == "diverged":
             warnings.warn(_shortfall(outcome, self.target_accuracy), ConvergenceWarning, 3)

@@ -286,7 +286,7 @@ def _results(
         "stopped_by": outcome.stopped_by,
         "target": target,
         "exit_code": 0 if met and outcome.stopped_by != "diverged" else 3,
-        "validation_accuracy": outcome.state.best if outcome.state.best >= 0 else None,
+        "validation_accuracy": outcome.state.last,
         "steps": outcome.state.step,
         "train_seconds": outcome.state.seconds,
         "labels_used": sum(map(len, sets.values())) + len(parts.val),

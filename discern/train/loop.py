@@ -54,6 +54,7 @@ class State:
     seconds: float = 0.0  # spent training, over all resumes
     position: Position = Position()
     best: float = -math.inf
+    last: float | None = None  # of the network as it is: what is handed over is the last one
     stale: int = 0  # evaluations since the best
     next_evaluation: float = 0.0  # progress
     next_save: float = 0.0  # progress
@@ -314,6 +315,7 @@ def _judge(objective: Objective, evaluate: Evaluate, state: State, journal: Jour
     accuracy = values.get("accuracy")
     if accuracy is None:
         return
+    state.last = accuracy
     if accuracy > state.best:
         state.best, state.stale = accuracy, 0
     else:

@@ -287,6 +287,7 @@ def test_patience() -> None:
     )
     assert outcome.stopped_by == "patience" and outcome.state.step == 8
     assert outcome.state.best == 0.6 and outcome.state.stale == 3
+    assert outcome.state.last == 0.2
 
 
 def test_patience_goes_over_a_resume() -> None:
