@@ -6,10 +6,6 @@ No route takes a path or a URL, and no answer holds one.
 from __future__ import annotations
 
 import asyncio
-import hmac
-import json
-import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -25,16 +21,15 @@ from starlette.formparsers import MultiPartException
 from discern._version import __version__
 from discern.explain.table import EXPLAINERS
 from discern.serve.engine import Engine, Fault, Item
+from discern.serve.gate import FULL, Gate, Room, refusal
 from discern.serve.metrics import Metrics
 from discern.serve.queue import Busy
-from discern.serve.settings import LOOPBACK, ServeConfig
+from discern.serve.settings import ServeConfig
 from discern.serve.watch import Watched
 
-_log = logging.getLogger("discern.serve")
 DECODERS = 2  # threads
 SLOW = 4  # explanations and identifications at once; more are sent away
 MOST_TOP = 100
-OPEN = ("/", "/health")  # without a token
 POLICY = (
     "default-src 'none'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
@@ -59,6 +54,8 @@ def make_app(config: ServeConfig) -> FastAPI:
         title="Discern", version=__version__, lifespan=life, docs_url=None, redoc_url=None
     )
     app.state.engine, app.state.metrics = engine, metrics
+    room = Room(config.batch, config.queue, config.patience)
+    app.add_middleware(Gate, config=config, metrics=metrics, room=room)
     page = resources.files("discern.serve").joinpath("page/index.html").read_text("utf-8")
 
     async def given(request: Request) -> tuple[bytes, Item]:
@@ -70,7 +67,7 @@ def make_app(config: ServeConfig) -> FastAPI:
         try:
             future = engine.queue.ask(item.frames)
         except Busy:
-            raise _busy(engine.queue.retry_after) from None
+            raise Fault(503, "busy", FULL, engine.queue.retry_after) from None
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), config.answer_seconds)
         except TimeoutError:
@@ -79,7 +76,7 @@ def make_app(config: ServeConfig) -> FastAPI:
     async def apart(work: Callable[[], Any]) -> Any:
         """Work that takes long, some of it at once."""
         if slow.locked():
-            raise _busy(2)
+            raise Fault(503, "busy", FULL, 2)
         async with slow:
             return await asyncio.to_thread(work)
 
@@ -171,36 +168,19 @@ def make_app(config: ServeConfig) -> FastAPI:
             raise Fault(404, "no_run", "this server was started without --watch")
         return engine.run
 
-    @app.middleware("http")
-    async def guarded(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        started = time.monotonic()
-        refused = _refusal(request, config)
-        try:
-            response = refused or await call(request)
-        except Exception:  # no trace reaches a client; it is in the server's own log
-            _log.exception("fault in %s", request.url.path)
-            response = _error(500, "fault", "a fault of the server")
-            metrics.fault()
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
-        route = request.scope.get("route")
-        name = getattr(route, "path", "other")
-        metrics.add(name, response.status_code, time.monotonic() - started)
-        return response
-
     @app.exception_handler(Fault)
     async def faulty(request: Request, fault: Fault) -> JSONResponse:
-        return _error(fault.status, fault.code, fault.message, fault.retry)
+        return refusal(fault.status, fault.code, fault.message, fault.retry)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         names = {str(one["loc"][-1]) for one in error.errors()}
-        return _error(422, "invalid", f"parameters that do not fit: {', '.join(sorted(names))}")
+        return refusal(422, "invalid", f"parameters that do not fit: {', '.join(sorted(names))}")
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
         code = CODES.get(error.status_code, "refused")
-        return _error(error.status_code, code, str(error.detail))
+        return refusal(error.status_code, code, str(error.detail))
 
     return app
 
@@ -266,40 +246,3 @@ def _once(data: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
         return {"type": "http.request", "body": data, "more_body": False}
 
     return receive
-
-
-def _refusal(request: Request, config: ServeConfig) -> JSONResponse | None:
-    """Who may not ask."""
-    if config.is_local and _host(request) not in LOOPBACK:
-        # a page of somebody else whose name leads here (DNS rebinding)
-        return _error(403, "wrong_host", "ask for this server by its own name")
-    foreign = request.headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
-    if foreign and (request.method != "GET" or request.url.path != "/"):
-        # a browser says that another page asks: it may hold a link here, and nothing else
-        return _error(403, "foreign_page", "another page may not ask here")
-    if config.token is None or request.url.path in OPEN:
-        return None
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    given = token.strip().encode("utf-8", "replace")
-    if kind.lower() == "bearer" and hmac.compare_digest(given, config.token.encode()):
-        return None
-    refused = _error(401, "unauthorized", "send the token as Authorization: Bearer TOKEN")
-    refused.headers["WWW-Authenticate"] = "Bearer"
-    return refused
-
-
-def _host(request: Request) -> str:
-    name = request.headers.get("host", "")
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.partition(":")[0].lower()
-
-
-def _busy(retry: int) -> Fault:
-    return Fault(503, "busy", "as many wait as can: come again", retry)
-
-
-def _error(status: int, code: str, message: str, retry: int | None = None) -> JSONResponse:
-    headers = {} if retry is None else {"Retry-After": str(retry)}
-    said = {"error": {"code": code, "message": message}}
-    return JSONResponse(json.loads(json.dumps(said)), status_code=status, headers=headers)

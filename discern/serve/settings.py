@@ -27,6 +27,7 @@ class ServeConfig:
     most_parts: int = 8  # of a form
     most_enrolled: int = 200_000  # vectors of the gallery
     queue: int = 64  # items that wait; more are sent away
+    patience: float = 0.5  # seconds of waiting that are in sight when more are sent away
     batch: int = 16  # items at once
     wait: float = 0.004  # seconds for others to join a batch
     answer_seconds: float = 30.0  # then the answer is 503
