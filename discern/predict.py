@@ -22,6 +22,7 @@ from discern.data.items import read_file as read_bytes
 from discern.data.limits import Limits
 from discern.data.loader import as_batch, evaluation_batches
 from discern.data.preprocess import PreprocessConfig, even_frames, prepare
+from discern.data.views import MOST, views
 from discern.errors import BadItem, IntegrityError, UsageError
 from discern.export.run import Exported, exported_at, load_exported
 from discern.models.model import Model
@@ -87,10 +88,30 @@ def look(
     return Evidence(features, logits, verdict if len(verdict) else None)
 
 
-def evidence(model: Model, items: ClipSet, *, head: bool) -> Evidence:
-    """Features, logits and, with `head`, the discriminator's verdict on all items of a set."""
+def evidence(model: Model, items: ClipSet, *, head: bool, looks: int = 1) -> Evidence:
+    """Features, logits and, with `head`, the discriminator's verdict on all items of a set.
+
+    Logits are the mean of so many looks (`data.views`); the rest is of the plain one.
+    """
     device = next(model.parameters()).device
-    return look(model, _batches(items), head=head, device=device)
+    plain = look(model, _batches(items), head=head, device=device)
+    return _averaged(model, plain, lambda moment: _batches(items, moment), looks)
+
+
+@torch.inference_mode()
+def _averaged(
+    model: Model, plain: Evidence, batches: Callable[[float], Iterable[Batch]], looks: int
+) -> Evidence:
+    """With the logits of further looks."""
+    assert model.classifier is not None
+    device, logits = next(model.parameters()).device, plain.logits
+    for view in views(looks)[1:]:
+        more = [
+            model.classifier(view.of(to_float(batch.clip.to(device)))).float().cpu()
+            for batch in batches(view.moment)
+        ]
+        logits = logits + torch.cat(more)
+    return plain._replace(logits=logits / looks)
 
 
 def classify(bundle: Bundle, clips: Sequence[Clip]) -> np.ndarray:
@@ -105,23 +126,27 @@ def predict_files(
     files: Sequence[Path | str],
     top: int = 1,
     limits: Limits | None = None,
+    looks: int = 1,
 ) -> list[dict[str, Any]]:
     """Name what is in files: one entry each, with `top` classes, or `error` if it is unreadable.
 
     Where the model has a guard, also whether the item is `unknown`: unlike all that it knows.  The
-    model may be an exported one.
+    model may be an exported one.  The answer is the mean of so many `looks` (`data.views`).
     """
+    require_looks(looks)
     exported = None if isinstance(model, Bundle) else exported_at(model)
     if exported is not None:
         if is_required():
             raise IntegrityError(
                 f"{exported}: an exported model carries no signature: use the model"
             )
+        if looks > 1:
+            raise UsageError(f"--looks {looks}: an exported model looks once: use the model")
         runner = load_exported(exported)
         return [_answer_file(runner, Path(file), top, limits or Limits()) for file in files]
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     require_classifier(bundle)
-    return [_predict_file(bundle, Path(file), top, limits or Limits()) for file in files]
+    return [_predict_file(bundle, Path(file), top, limits or Limits(), looks) for file in files]
 
 
 def require_classifier(bundle: Bundle) -> None:
@@ -133,38 +158,51 @@ def require_classifier(bundle: Bundle) -> None:
         )
 
 
+def require_looks(looks: int) -> None:
+    """Raise UsageError for a number of looks that there are not."""
+    if not 1 <= looks <= MOST:
+        raise UsageError(f"--looks {looks}: 1 to {MOST}")
+
+
 def read_file(path: Path, preprocess: PreprocessConfig, limits: Limits) -> Clip:
     """Decode one file of the user.  Raises BadItem."""
     data = read_bytes(path, limits)
     return decode(data, limits, frames=preprocess.stored_frames, detail=preprocess.detail)
 
 
-def _batches(items: ClipSet) -> Iterable[Batch]:
+def _batches(items: ClipSet, moment: float = 0.0) -> Iterable[Batch]:
     size = BATCH if items.kind is Kind.IMAGE else max(1, BATCH // items.preprocess.frames)
-    return evaluation_batches(items, size)
+    return evaluation_batches(items, size, moment)
 
 
-def model_frames(clip: Clip, preprocess: PreprocessConfig) -> np.ndarray:
-    """A decoded item as a model sees it.  -> uint8 [T, h, w, 3]"""
+def model_frames(clip: Clip, preprocess: PreprocessConfig, moment: float = 0.0) -> np.ndarray:
+    """A decoded item as a model sees it, its frames as `even_frames` has them.
+
+    -> uint8 [T, h, w, 3]
+    """
     frames = prepare(clip, preprocess)
     if clip.kind is Kind.IMAGE:
         return frames
-    return frames[even_frames(len(frames), preprocess.frames)]
+    return frames[even_frames(len(frames), preprocess.frames, moment)]
 
 
-def one_batch(clip: Clip, preprocess: PreprocessConfig) -> Batch:
+def one_batch(clip: Clip, preprocess: PreprocessConfig, moment: float = 0.0) -> Batch:
     """A batch of one."""
-    frames = model_frames(clip, preprocess)
+    frames = model_frames(clip, preprocess, moment)
     return as_batch(frames[None], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
 
 
-def _predict_file(bundle: Bundle, path: Path, top: int, limits: Limits) -> dict[str, Any]:
+def _predict_file(
+    bundle: Bundle, path: Path, top: int, limits: Limits, looks: int
+) -> dict[str, Any]:
+    size = preprocessing(bundle)
     try:
-        clip = read_file(path, preprocessing(bundle), limits)
+        clip = read_file(path, size, limits)
     except BadItem as error:
         return {"file": str(path), "error": str(error)}
     sure = bundle.certainty
-    found = look(bundle.model, [one_batch(clip, preprocessing(bundle))], head=sure.asks_head)
+    plain = look(bundle.model, [one_batch(clip, size)], head=sure.asks_head)
+    found = _averaged(bundle.model, plain, lambda moment: [one_batch(clip, size, moment)], looks)
     row = sure.probabilities(found.logits.numpy())[0]
     judged = sure.judge(clip.kind, found)
     return _said(path, clip, row, bundle.labels, top, judged, sure.several)

@@ -85,15 +85,16 @@ class ClipSet:
             return self.memory[positions]
         return np.stack([self._read_or_next(int(position)) for position in positions])
 
-    def take_even(self, positions: np.ndarray | None = None) -> np.ndarray:
+    def take_even(self, positions: np.ndarray | None = None, moment: float = 0.0) -> np.ndarray:
         """Items as an evaluation sees them, clips by evenly spaced frames; all of them by default.
 
+        `moment`: as in `even_frames`.
         -> uint8 [B, T, h, w, 3]
         """
         frames = self.take(np.arange(len(self)) if positions is None else positions)
         if self.kind is Kind.IMAGE:
             return frames
-        return frames[:, even_frames(frames.shape[1], self.preprocess.frames)]
+        return frames[:, even_frames(frames.shape[1], self.preprocess.frames, moment)]
 
     def load(self, bad: BadFiles, progress: Progress | None = None) -> None:
         """Decode everything into memory; what cannot be read is noted in `bad` and left out."""

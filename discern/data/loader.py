@@ -194,11 +194,11 @@ class Loader:
         return rng.permutation(np.concatenate(chosen))
 
 
-def evaluation_batches(chosen: ClipSet, batch_size: int) -> Iterator[Batch]:
-    """All items once, in order, evenly spaced frames."""
+def evaluation_batches(chosen: ClipSet, batch_size: int, moment: float = 0.0) -> Iterator[Batch]:
+    """All items once, in order, evenly spaced frames, moved as `even_frames` does."""
     for first in range(0, len(chosen), batch_size):
         positions = np.arange(first, min(first + batch_size, len(chosen)))
-        yield as_batch(chosen.take_even(positions), chosen.labels[positions], positions)
+        yield as_batch(chosen.take_even(positions, moment), chosen.labels[positions], positions)
 
 
 def as_batch(frames: np.ndarray, labels: np.ndarray, positions: np.ndarray) -> Batch:

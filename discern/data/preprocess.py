@@ -51,9 +51,16 @@ def prepare(clip: Clip, config: PreprocessConfig, kind: Kind | None = None) -> n
     return np.stack([even_light(frame) for frame in fitted] if config.even_light else fitted)
 
 
-def even_frames(available: int, wanted: int) -> np.ndarray:
-    """Indices of `wanted` frames, evenly spread; they repeat when too few are `available`."""
-    return ((np.arange(wanted) + 0.5) * available / wanted).astype(np.int64).clip(0, available - 1)
+def even_frames(available: int, wanted: int, moment: float = 0.0) -> np.ndarray:
+    """Indices of `wanted` frames, evenly spread; they repeat when too few are `available`.
+
+    `moment`, -0.5 to 0.5, moves all of them by that share of the way to the next one.
+    """
+    return (
+        ((np.arange(wanted) + 0.5 + moment) * available / wanted)
+        .astype(np.int64)
+        .clip(0, available - 1)
+    )
 
 
 def fit_frame(frame: np.ndarray, config: PreprocessConfig) -> np.ndarray:
