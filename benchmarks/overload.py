@@ -6,7 +6,8 @@
 The same model, one picture a request, one process and one thread each.  First each server's own
 capacity: as many answers a second as eight clients get that ask one after the other.  Then requests
 come by the clock at twice that rate, whether or not earlier ones were answered (an open loop);
-what was answered within the deadline is goodput.  Servers take turns over the rounds.
+what was answered within the deadline is goodput.  Servers take turns over the rounds.  Discern's
+alone is then asked for ten times its capacity.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from few_labels import HERE, commit, hardware, interval, versions
 TABLE = HERE / "results" / "overload.json"
 DEADLINE = 1.0  # seconds
 CLIENTS, WARM_UP = 8, 3.0
+CROWD = 10  # times the capacity
 # LitServe as its own page shows it: batches, a decoded item, a model's answer
 PEER = """
 import io, sys
@@ -77,6 +79,7 @@ def main() -> None:
     from untrained import untrained
 
     rows: dict[str, list[dict[str, float]]] = {"discern": [], "litserve": []}
+    crowds: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="discern-overload-") as home:
         model, file = untrained(Path(home), side=64, patch=8)
         picture = file.read_bytes()
@@ -85,7 +88,11 @@ def main() -> None:
             for name in order:
                 child, port = started(name, model, Path(home))
                 try:
-                    rows[name].append(asyncio.run(measured(name, port, picture, args.seconds)))
+                    found = asyncio.run(measured(name, port, picture, args.seconds))
+                    rows[name].append(found)
+                    if name == "discern":
+                        rate = CROWD * found["capacity"]
+                        crowds.append(asyncio.run(loaded(name, port, picture, rate, args.seconds)))
                 finally:
                     child.terminate()
                     try:
@@ -108,6 +115,17 @@ def main() -> None:
         "goodput": {n: statistics.median(r["goodput"] for r in one) for n, one in rows.items()},
         "capacity": {n: statistics.median(r["capacity"] for r in one) for n, one in rows.items()},
         "times_as_much": interval(ratios),
+        "crowd": {
+            "times": CROWD,
+            "rounds": crowds,
+            "goodput_of_capacity": interval(
+                [
+                    one["goodput"] / row["capacity"]
+                    for one, row in zip(crowds, rows["discern"], strict=True)
+                ]
+            ),
+            "refused_p99_seconds": statistics.median(one["refused_p99_seconds"] for one in crowds),
+        },
     }
     TABLE.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
@@ -141,22 +159,30 @@ async def measured(name: str, port: int, picture: bytes, seconds: float) -> dict
     request = asked(name, port, picture)
     await closed(port, request, WARM_UP)
     capacity = await closed(port, request, seconds)
-    rate = 2 * capacity
+    return {"capacity": capacity, **await loaded(name, port, picture, 2 * capacity, seconds)}
+
+
+async def loaded(
+    name: str, port: int, picture: bytes, rate: float, seconds: float
+) -> dict[str, float]:
+    """Answers in time when so many a second come, and how soon others are refused."""
+    request = asked(name, port, picture)
     times: list[float | None] = []
+    refused: list[float] = []
     waiting = []
     started_at = time.perf_counter()
     for number in range(round(rate * seconds)):
         due = started_at + number / rate
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        waiting.append(asyncio.create_task(one(port, request, due, times)))
+        waiting.append(asyncio.create_task(one(port, request, due, times, refused)))
     await asyncio.gather(*waiting)
     good = [took for took in times if took is not None and took <= DEADLINE]
     return {
-        "capacity": capacity,
         "asked": rate,
         "goodput": len(good) / seconds,
         "answered_in_time": len(good) / max(1, len(times)),
         "p99_seconds": sorted(good)[int(0.99 * len(good))] if good else 0.0,
+        "refused_p99_seconds": sorted(refused)[int(0.99 * len(refused))] if refused else 0.0,
     }
 
 
@@ -186,13 +212,15 @@ async def closed(port: int, request: bytes, seconds: float) -> float:
 
     async def client() -> None:
         while time.perf_counter() < end:
-            await one(port, request, time.perf_counter(), times)
+            await one(port, request, time.perf_counter(), times, [])
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
     return sum(took is not None for took in times) / seconds
 
 
-async def one(port: int, request: bytes, due: float, times: list[float | None]) -> None:
+async def one(
+    port: int, request: bytes, due: float, times: list[float | None], refused: list[float]
+) -> None:
     """Ask once; the time counts from when the request was due."""
     took = None
     try:
@@ -202,6 +230,8 @@ async def one(port: int, request: bytes, due: float, times: list[float | None]) 
         writer.close()
         if answer.split(b" ", 2)[1:2] == [b"200"]:
             took = time.perf_counter() - due
+        elif answer:
+            refused.append(time.perf_counter() - due)
     except (TimeoutError, OSError):
         pass
     times.append(took)

@@ -21,7 +21,7 @@ from starlette.formparsers import MultiPartException
 from discern._version import __version__
 from discern.explain.table import EXPLAINERS
 from discern.serve.engine import Engine, Fault, Item
-from discern.serve.gate import FULL, Gate, Room, refusal
+from discern.serve.gate import FULL, Gate, Gated, Room, refusal
 from discern.serve.metrics import Metrics
 from discern.serve.queue import Busy
 from discern.serve.settings import ServeConfig
@@ -54,8 +54,8 @@ def make_app(config: ServeConfig) -> FastAPI:
         title="Discern", version=__version__, lifespan=life, docs_url=None, redoc_url=None
     )
     app.state.engine, app.state.metrics = engine, metrics
-    room = Room(config.batch, config.queue, config.patience)
-    app.add_middleware(Gate, config=config, metrics=metrics, room=room)
+    app.state.gate = Gate(config, metrics, Room(config.batch, config.queue, config.patience))
+    app.add_middleware(Gated, gate=app.state.gate)
     page = resources.files("discern.serve").joinpath("page/index.html").read_text("utf-8")
 
     async def given(request: Request) -> tuple[bytes, Item]:

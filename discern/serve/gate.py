@@ -9,7 +9,9 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import re
 import time
+from http import HTTPStatus
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +24,7 @@ _log = logging.getLogger("discern.serve")
 FULL = "as many wait as can: come again"
 OPEN = ("/", "/health")  # without a token
 ANSWERED = "/v1/predict"  # what the room is for; the other slow routes have limits of their own
+LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d{1,12})\r?$", re.MULTILINE)
 ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
@@ -66,10 +69,32 @@ class Room:
 
 
 class Gate:
+    """Who may come in."""
+
+    def __init__(self, config: ServeConfig, metrics: Metrics, room: Room) -> None:
+        self.config, self.metrics, self.room = config, metrics, room
+
+    def crowded(self, data: bytes) -> bytes | None:
+        """The whole answer to a whole request for which there is no room, unparsed; else None."""
+        if self.room.inside < self.room.size or not data.startswith(b"POST " + ANSWERED.encode()):
+            return None
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = LENGTH.search(head)
+        if length is None or len(body) < int(length[1]):
+            return None  # who still writes would not read an answer
+        self.metrics.add(ANSWERED, 503, 0.0)
+        return _as_bytes(refusal(503, "busy", FULL, self.room.retry_after))
+
+    def refused(self, scope: Scope) -> JSONResponse | None:
+        """Why a request may not come in."""
+        return _refusal(scope, self.config)
+
+
+class Gated:
     """ASGI middleware around the whole service."""
 
-    def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics, room: Room) -> None:
-        self.app, self.config, self.metrics, self.room = app, config, metrics, room
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self.app, self.gate = app, gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,23 +109,24 @@ class Gate:
                 MutableHeaders(raw=message["headers"]).update(ALWAYS)
             await send(message)
 
-        refused = _refusal(scope, self.config)
+        room, metrics = self.gate.room, self.gate.metrics
+        refused = self.gate.refused(scope)
         asks = refused is None and scope["path"] == ANSWERED and scope["method"] == "POST"
-        if asks and not self.room.enter(started):
-            asks, refused = False, refusal(503, "busy", FULL, self.room.retry_after)
+        if asks and not room.enter(started):
+            asks, refused = False, refusal(503, "busy", FULL, room.retry_after)
         try:
             await (refused or self.app)(scope, receive, finished)
         except Exception:  # no trace reaches a client; it is in the server's own log
             _log.exception("fault in %s", scope["path"])
-            self.metrics.fault()
+            metrics.fault()
             if not status:
                 await refusal(500, "fault", "a fault of the server")(scope, receive, finished)
         finally:
             now = time.monotonic()
             if asks:
-                self.room.leave(now)
+                room.leave(now)
             route = getattr(scope.get("route"), "path", "other")
-            self.metrics.add(route, status, now - started)
+            metrics.add(route, status, now - started)
 
 
 def refusal(status: int, code: str, message: str, retry: int | None = None) -> JSONResponse:
@@ -108,6 +134,15 @@ def refusal(status: int, code: str, message: str, retry: int | None = None) -> J
     headers = {} if retry is None else {"Retry-After": str(retry)}
     said = {"error": {"code": code, "message": message}}
     return JSONResponse(json.loads(json.dumps(said)), status_code=status, headers=headers)
+
+
+def _as_bytes(answer: JSONResponse) -> bytes:
+    """An answer as HTTP/1.1 writes it; the connection ends with it."""
+    answer.headers.update(ALWAYS)
+    answer.headers["Connection"] = "close"
+    lines = [b"%s: %s" % (name, value) for name, value in answer.raw_headers]
+    start = f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()
+    return b"\r\n".join([start, *lines, b"", bytes(answer.body)])
 
 
 def _refusal(scope: Scope, config: ServeConfig) -> JSONResponse | None:

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from discern.serve.app import make_app
 from discern.serve.engine import Engine
+from discern.serve.gate import Gate
 from discern.serve.settings import ServeConfig
 
 VARIABLE = "DISCERN_SERVE"  # how worker processes learn their settings
@@ -23,10 +24,15 @@ MOST_CONNECTIONS = 1024
 KEEP_ALIVE = 5  # seconds
 
 
-class TimedProtocol(H11Protocol):
-    """Closes connections whose headers do not come (slow loris)."""
+class GuardedProtocol(H11Protocol):
+    """Closes connections whose headers do not come (slow loris), and sends a crowd away.
+
+    Where there is no room, a request that is all there is answered before it is parsed: at ten
+    times what the server can do, parsing alone would take all of its time.
+    """
 
     seconds = 10.0
+    gate: Gate | None = None
     _expiry: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -34,6 +40,12 @@ class TimedProtocol(H11Protocol):
         self._expiry = self.loop.call_later(self.seconds, self._expire)
 
     def data_received(self, data: bytes) -> None:
+        waits = self.cycle is None or self.cycle.response_complete
+        refused = self.gate.crowded(data) if self.gate is not None and waits else None
+        if refused is not None:
+            self.transport.write(refused)
+            self.transport.close()
+            return
         super().data_received(data)
         if self.cycle is not None and self._expiry is not None:
             self._expiry.cancel()
@@ -61,11 +73,10 @@ def serve(config: ServeConfig, ready: Callable[[], None] = lambda: None) -> None
 
     `ready` is called once the model is known to be one.  Raises as `make_app` does.
     """
-    TimedProtocol.seconds = config.header_seconds
     shared: dict[str, Any] = {
         "host": config.host,
         "port": config.port,
-        "http": TimedProtocol,
+        "http": GuardedProtocol,
         "ws": "none",
         "log_level": "warning",
         "access_log": False,
@@ -78,7 +89,7 @@ def serve(config: ServeConfig, ready: Callable[[], None] = lambda: None) -> None
         "ssl_keyfile": config.key,
     }
     if config.workers == 1:
-        app = make_app(config)
+        app = _guarded(config)
         ready()
         uvicorn.run(app, **shared)
         return
@@ -92,4 +103,11 @@ def serve(config: ServeConfig, ready: Callable[[], None] = lambda: None) -> None
 
 def from_environment() -> FastAPI:
     """The service of a worker process."""
-    return make_app(ServeConfig(**json.loads(os.environ[VARIABLE])))
+    return _guarded(ServeConfig(**json.loads(os.environ[VARIABLE])))
+
+
+def _guarded(config: ServeConfig) -> FastAPI:
+    """The service, whose gate and limits the connections know."""
+    app = make_app(config)
+    GuardedProtocol.seconds, GuardedProtocol.gate = config.header_seconds, app.state.gate
+    return app

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from discern.serve.gate import Gate, Room
+from discern.serve.gate import Gate, Gated, Room
 from discern.serve.metrics import Metrics
 from discern.serve.settings import ServeConfig
 
@@ -47,7 +47,7 @@ Answer = tuple[int, dict[str, str], dict[str, Any]]
 
 
 async def _asked(
-    gate: Gate, path: str = "/v1/predict", receive: Callable[[], Awaitable[Any]] | None = None
+    gate: Gated, path: str = "/v1/predict", receive: Callable[[], Awaitable[Any]] | None = None
 ) -> Answer:
     headers = [(b"host", b"127.0.0.1:8000")]
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
@@ -77,7 +77,7 @@ def test_one_too_many_is_sent_away_unread_and_others_are_not_held_up() -> None:
             await send({"type": "http.response.body", "body": b"{}"})
 
         metrics, room = Metrics(), Room(least=1, most=2, patience=1.0)
-        gate = Gate(app, ServeConfig(model="x"), metrics, room)
+        gate = Gated(app, Gate(ServeConfig(model="x"), metrics, room))
         inside = [asyncio.create_task(_asked(gate)) for _ in range(2)]
         await reading.wait()
         status, headers, said = await _asked(gate)
@@ -101,8 +101,37 @@ def test_a_fault_leaves_the_room(begun: bool) -> None:
         raise ValueError("/secret/path")
 
     metrics, room = Metrics(), Room(least=1, most=2, patience=1.0)
-    gate = Gate(app, ServeConfig(model="x"), metrics, room)
+    gate = Gated(app, Gate(ServeConfig(model="x"), metrics, room))
     for _ in range(5):
         status, _, said = asyncio.run(_asked(gate))
         assert status == (200 if begun else 500) and "secret" not in json.dumps(said)
     assert room.inside == 0 and metrics.faults == 5
+
+
+def test_a_crowd_gets_its_answer_before_it_is_parsed() -> None:
+    metrics, room = Metrics(), Room(least=1, most=1, patience=1.0)
+    gate = Gate(ServeConfig(model="x"), metrics, room)
+    head = b"POST /v1/predict?top=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+    whole = head + b"A: b\r\n\r\n12345"
+    assert gate.crowded(whole) is None  # there is room
+    assert room.enter(0.0)
+    told = gate.crowded(whole)
+    assert told is not None and metrics.requests["/v1/predict", 503] == 1
+    start, _, rest = told.partition(b"\r\n")
+    assert start == b"HTTP/1.1 503 Service Unavailable"
+    lines, _, body = rest.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in lines.decode().split("\r\n"))
+    assert int(headers["content-length"]) == len(body) and headers["connection"] == "close"
+    assert int(headers["retry-after"]) >= 1 and headers["cache-control"] == "no-store"
+    assert json.loads(body)["error"]["code"] == "busy"
+    for other in (
+        whole[:-1],  # it is not all there
+        head + b"\r\n",
+        head.replace(b"Content-Length", b"Transfer-Length") + b"\r\n12345",
+        whole.replace(b"POST", b"GET"),
+        whole.replace(b"/v1/predict", b"/v1/explain"),
+        b"",
+    ):
+        assert gate.crowded(other) is None
+    room.leave(1.0)
+    assert gate.crowded(whole) is None
