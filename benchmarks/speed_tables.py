@@ -121,12 +121,13 @@ def overload() -> str:
         rows.append(f"| {name} | {capacity:.0f} | {found['goodput'][name]:.0f} |")
     block = found["times_as_much"]
     low, high = block["interval"]
+    crowd = found["crowd"]
     note = (
         f"{block['mean']:.2f} times as much ({low:.2f} to {high:.2f}; 2 were asked for) within "
         f"{found['deadline_seconds']:g} s, one thread each, {_cpu(found)}. At "
-        f"{found['crowd']['times']} times the capacity Discern's answers "
-        f"{100 * found['crowd']['goodput_of_capacity']['mean']:.0f} % of it in time, and sends 99 % "
-        f"of the others away within {1e3 * found['crowd']['refused_p99_seconds']:.0f} ms. "
+        f"{crowd['times']} times the capacity Discern's answers "
+        f"{100 * crowd['goodput_of_capacity']['mean']:.0f} % of it in time, and sends 99 % of the "
+        f"others away within {1e3 * crowd['refused_p99_seconds']:.0f} ms. "
         f"`{found['command']}`"
     )
     return "\n".join(["### Overload, beside LitServe", "", *rows, "", note, ""])
