@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch import nn
 SIZES = (8 / 255,)
 ITEMS = 500
 # the ratio of logits is left out: ours is the targeted one, theirs is not
-STEPS = {"fgsm": 1, "pgd": 10, "apgd_ce": 20, "square": 200}
+STEPS = {"fgsm": 1, "pgd": 10, "apgd_ce": 20, "square": 50}
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
 
     from discern.security.attacks import right
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
     if args.model is None:
         args.model, args.source = trained(args.out)
     model, clip, label = opened(args.model, args.source)
