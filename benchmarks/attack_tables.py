@@ -9,7 +9,7 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parent / "results"
 NAMES = {
     "plain": "as usual",
-    "hardened": "`--harden linf:8/255`",
+    "hardened": "`--harden linf:8/255`, `harden.method=worst`",
     "without": "hardened, 100 labels a class",
     "drawn": "the same, a quarter of each batch drawn",
 }
