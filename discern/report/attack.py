@@ -77,7 +77,10 @@ def _curve(found: Mapping[str, Any]) -> Markup | None:
     if len(kept) < 2 or most <= 0:
         return None
     traces = [Trace(label="PGD", points=[(x / most, y) for x, y in kept], tone="ours", marked=True)]
-    plot = square(traces, "Size of the change", f"size, of {short(most)}", "right")
+    across = "length of the change"
+    if found.get("norm") == "linf":  # of a pixel's value, as such attacks are usually stated
+        across, most = "largest change, of 255", 255 * most
+    plot = square(traces, "Size of the change", across, "right", most)
     return tag(
         "div", tag("figure", plot, tag("figcaption", "Right answers by size")), class_="squares"
     )

@@ -133,8 +133,13 @@ class Trace:
     marked: bool = False  # a dot at each point
 
 
-def square(traces: Sequence[Trace], title: str, across: str, up: str) -> Markup:
-    """Shares against shares, both axes from 0 to 100 %, with the diagonal."""
+def square(
+    traces: Sequence[Trace], title: str, across: str, up: str, most: float | None = None
+) -> Markup:
+    """Shares against shares, both axes from 0 to 100 %, with the diagonal.
+
+    Or shares of what `across` measures, up to `most` of it; then there is no diagonal.
+    """
     side, left, top = 280, 52, 12
     right, bottom = left + side, top + side
 
@@ -142,13 +147,15 @@ def square(traces: Sequence[Trace], title: str, across: str, up: str) -> Markup:
         x, y = (min(1.0, max(0.0, value)) for value in (x, y))
         return left + side * x, bottom - side * y
 
-    parts = [_line(*at(0, 0), *at(1, 1), "target")]
+    parts = [] if most is not None else [_line(*at(0, 0), *at(1, 1), "target")]
     for tick in (0, 0.25, 0.5, 0.75, 1):
         x, y = at(tick, tick)
         parts += [_line(left, y, right, y, "grid"), _line(x, top, x, bottom, "grid")]
-        parts.append(_text(x, bottom + 16, f"{100 * tick:.0f}", "tick middle"))
+        value = 100 * tick if most is None else most * tick
+        parts.append(_text(x, bottom + 16, f"{value:.3g}", "tick middle"))
         parts.append(_text(left - 6, y + 3.5, f"{100 * tick:.0f}", "tick end"))
-    parts.append(_text((left + right) / 2, bottom + 34, f"{across}, %", "tick middle"))
+    unit = ", %" if most is None else ""
+    parts.append(_text((left + right) / 2, bottom + 34, f"{across}{unit}", "tick middle"))
     turned = f"translate(13 {(top + bottom) / 2}) rotate(-90)"
     parts.append(_text(0, 0, f"{up}, %", "tick middle", transform=turned))
     for trace in traces:

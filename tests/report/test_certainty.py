@@ -63,3 +63,12 @@ def test_part_of_a_guard_is_shown() -> None:
 def test_shares_outside_of_the_square_stay_on_its_edge() -> None:
     drawn = square([Trace(label="a", points=[(-1.0, 2.0), (3.0, 0.5)])], "t", "x", "y")
     assert 'points="52.0,12.0 332.0,152.0"' in drawn
+
+
+def test_a_scale_of_its_own_has_no_diagonal() -> None:
+    traces = [Trace(label="a", points=[(0.0, 1.0), (1.0, 0.5)])]
+    plain, scaled = square(traces, "t", "x", "y"), square(traces, "t", "x", "y", 32.0)
+    assert 'class="target"' in plain and 'class="target"' not in scaled
+    assert ">x, %<" in plain and ">x<" in scaled
+    for tick in ("0", "8", "16", "24", "32"):
+        assert f">{tick}</text>" in scaled
