@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from discern.data.sampling import displayed, repeat_last, scaled
+from discern.data.sampling import Detail, displayed, repeat_last
 
 
 def test_even_times_give_the_middle_of_each_part() -> None:
@@ -43,12 +43,16 @@ def test_milliseconds_choose_like_exact_times() -> None:
         ((120, 160), 32, (24, 32)),
         ((160, 120), 160, (160, 120)),
         ((160, 120), 500, (160, 120)),
-        ((160, 120), None, (160, 120)),
         ((30000, 1), 32, (32, 1)),
     ],
 )
-def test_scaled(size, side, expected) -> None:
-    assert scaled(*size, side) == expected
+def test_the_longer_side_is_shrunk_and_never_enlarged(size, side, expected) -> None:
+    assert Detail(side).size(*size) == expected
+
+
+def test_or_the_shorter_side_is() -> None:
+    assert Detail(30, shorter=True).size(60, 120) == (30, 60)
+    assert Detail(70, shorter=True).size(60, 120) == (60, 120)
 
 
 def test_repeat_last() -> None:
