@@ -35,7 +35,7 @@ def hardened() -> str:
     note = (
         f"CIFAR-10, L-inf, 8/255, {some['attacked']} test images; a training uses "
         f"{some['hardware']['cores']} cores of {some['hardware']['cpu']} at most. Red flags: "
-        f"{'; '.join(sorted(set(flags))) or 'none'}."
+        f"{'; '.join(sorted(set(flags))) or 'none'}. `{found['command']}`"
     )
     adds = found["summary"].get("drawn_adds")
     if adds and "interval" in adds:

@@ -54,8 +54,8 @@ def main() -> None:
                 continue
             done["cells"][f"{cell}-{seed}"] = measured(cell, seed, cifar, args)
             done["summary"] = summary(done["cells"])
-            # a table filled by several calls: each cell has what made it, this is the shape of all
-            done["command"] = "python benchmarks/harden.py --cells CELL --out OUT"
+            words = " ".join(["python", "benchmarks/harden.py", *sys.argv[1:]])
+            done["command"] = words.replace(str(args.out), "OUT")
             TABLE.write_text(json.dumps(done, indent=1) + "\n")
             print(cell, seed, json.dumps(done["cells"][f"{cell}-{seed}"]), flush=True)
     print(json.dumps(done["summary"], indent=1))

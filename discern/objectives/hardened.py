@@ -30,7 +30,7 @@ class HardenConfig:
     """What the classifier shall withstand."""
 
     # trades: clean items, and the same answers after the worst change; worst: the worst change
-    # alone, in half of the time
+    # alone, without the passes over clean items
     method: Literal["trades", "worst"] = "trades"
     norm: Literal["linf", "l2"] = "linf"
     eps: float = 8 / 255  # of pixels in [0, 1]
