@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from tables import read
+
 SETS = {
     "tiny_imagenet_vehicles": "Tiny-ImageNet vehicles",
     "extended_yaleb": "Extended Yale B faces",
@@ -25,7 +24,7 @@ WAYS = {
 
 def fakes() -> str:
     """What each way to learn from fakes gave."""
-    found = _read("fakes.json")
+    found = read("fakes.json")
     if found is None:
         return ""
     minutes, gains = found["minutes"], found["gains"]
@@ -52,7 +51,7 @@ def fakes() -> str:
 def shipped() -> str:
     """The shipped weights against from scratch, for RESULTS.md."""
     table = transfer()
-    found = (_read("shipped.json") or {}).get("transfer", {"minutes": 0})
+    found = (read("shipped.json") or {}).get("transfer", {"minutes": 0})
     title = (
         "### Shipped weights `discern-nano` on data that they never saw, "
         f"{found['minutes']:g} minutes of tuning"
@@ -61,7 +60,7 @@ def shipped() -> str:
 
 
 def transfer() -> str:
-    found = (_read("shipped.json") or {}).get("transfer")
+    found = (read("shipped.json") or {}).get("transfer")
     if not found:
         return ""
     rows = ["| Data | Labels per class | From `discern-nano` | From scratch | Gain in points |"]
@@ -79,7 +78,7 @@ def transfer() -> str:
 
 def card() -> str:
     """How the shipped weights were made, for the model card."""
-    found = _read("shipped.json")
+    found = read("shipped.json")
     if not found or "made" not in found:
         return ""
     made = found["made"]
@@ -102,7 +101,7 @@ def card() -> str:
 
 def faces() -> str:
     """Extended Yale B, half by half and by light."""
-    found = _read("faces.json")
+    found = read("faces.json")
     if found is None:
         return ""
     names = {
@@ -143,8 +142,3 @@ def points(block: dict[str, Any]) -> str:
 
 def _mean(block: dict[str, Any]) -> str:
     return f"{100 * block['accuracy']['mean']:.1f}"
-
-
-def _read(name: str) -> dict[str, Any] | None:
-    path = RESULTS / name
-    return json.loads(path.read_text()) if path.exists() else None

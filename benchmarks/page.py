@@ -20,6 +20,7 @@ from fault_table import faults
 from plot import accuracy_against_labels
 from serving_tables import exports, requests, watch
 from speed_tables import speeds
+from tables import points, read
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
@@ -178,10 +179,8 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
     for count, block in found["adversary"].items():
         share = block["mae_view"]
         low_high = share.get("interval")
-        bounds = (
-            f" ({_points(low_high[0])} to {_points(low_high[1])})" if low_high else ", one seed"
-        )
-        shares.append(f"{count}: {_points(share['mean'])}{bounds}")
+        bounds = f" ({points(low_high[0])} to {points(low_high[1])})" if low_high else ", one seed"
+        shares.append(f"{count}: {points(share['mean'])}{bounds}")
     note = f"`{found['command']}`. Mean over seeds, half of the 95 % interval (Student's t)."
     if shares:
         note += f" The adversary's own share in points, by labels per class: {'; '.join(shares)}."
@@ -202,10 +201,6 @@ def _mean(block: dict[str, Any] | None) -> str:
     return f"{100 * block['mean']:.1f}{half}"
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
-
-
 def joint() -> str:
     """One model for images and clips, against the same tuning from scratch."""
     parts = []
@@ -224,7 +219,7 @@ def joint() -> str:
 
 def guard() -> list[str]:
     """Known against unknown items; nothing until the benchmark has been run."""
-    found = _read("guard.json")
+    found = read("guard.json")
     if found is None:
         return []
     rows = ["| Unknown items | The guard, AUROC | k-NN | Maximum softmax |", "|---|---|---|---|"]
@@ -243,7 +238,7 @@ def guard() -> list[str]:
 
 
 def tfrecord() -> str:
-    found = _read("tfrecord.json")
+    found = read("tfrecord.json")
     if found is None:
         return ""
     rows = ["| Records | Compared | Ours is faster by | 95 % interval |", "|---|---|---|---|"]
@@ -256,7 +251,7 @@ def tfrecord() -> str:
 
 
 def attention() -> str:
-    found = _read("attention.json")
+    found = read("attention.json")
     if found is None:
         return ""
     rows = ["| Batch x tokens | Type | Plain, ms | Fused, ms | Ratio |", "|---|---|---|---|---|"]
@@ -268,7 +263,7 @@ def attention() -> str:
 
 
 def step() -> str:
-    found = _read("step.json")
+    found = read("step.json")
     if found is None:
         return ""
     rows = [
@@ -281,7 +276,7 @@ def step() -> str:
 
 
 def gallery() -> str:
-    found = _read("gallery.json")
+    found = read("gallery.json")
     if found is None:
         return ""
     times = found["milliseconds"]
@@ -314,11 +309,6 @@ def explain() -> list[str]:
         note = f"A model of {100 * found['accuracy']:.1f} % test accuracy. `{found['command']}`"
         parts.append("\n".join([title, "", *rows, "", note, ""]))
     return parts
-
-
-def _read(name: str) -> dict[str, Any] | None:
-    path = HERE / "results" / name
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 if __name__ == "__main__":

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from tables import read
 
 
 def exports() -> str:
     """Answers of exported models, beside timm in torch."""
-    found = _read("export.json")
+    found = read("export.json")
     if found is None:
         return ""
     rows = ["| Size | Items at once | timm, fp32 | timm, bf16 | Ours, ONNX | Ours, OpenVINO |"]
@@ -36,7 +34,7 @@ def exports() -> str:
 
 def requests() -> str:
     """What odd requests did to the server."""
-    found = _read("odd_requests.json")
+    found = read("odd_requests.json")
     if found is None:
         return ""
     text = (
@@ -51,7 +49,7 @@ def requests() -> str:
 
 def watch() -> str:
     """How soon a training that goes wrong is told."""
-    found = _read("watch.json")
+    found = read("watch.json")
     if found is None:
         return ""
     rows = ["| Fault | Steps until it was told |", "|---|---|"]
@@ -69,8 +67,3 @@ def watch() -> str:
 def _times(block: dict[str, Any]) -> str:
     low, high = block["interval"]
     return f"{block['mean']:.2f} ({low:.2f} to {high:.2f})"
-
-
-def _read(name: str) -> dict[str, Any] | None:
-    path = RESULTS / name
-    return json.loads(path.read_text()) if path.exists() else None

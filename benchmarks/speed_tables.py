@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
-HEAD = "| What | Against | Times as fast | 95 % interval | To reach |"
+from tables import median, read, section
+
+WAITED = ("pause_seconds", "durable_seconds")
 
 
 def speeds() -> list[str]:
@@ -17,13 +16,15 @@ def speeds() -> list[str]:
 
 def decoding() -> str:
     """Pictures and clips to tensors."""
-    found = _read("decoding.json")
+    found = read("decoding.json")
     if found is None:
         return ""
-    rows = [HEAD, "|---" * 5 + "|"]
-    for kind in ("pictures", "clips"):
-        for name, block in found[kind].items():
-            rows += [claimed(name, peer, claim) for peer, claim in block["claims"].items()]
+    blocks = found["pictures"] | found["clips"]
+    rows = [
+        (name, peer, *median(claim["ratio"]), claim["to_reach"])
+        for name, block in blocks.items()
+        for peer, claim in block["claims"].items()
+    ]
     differences = [
         value for one in found["pictures"].values() for value in one["mean_difference"].values()
     ]
@@ -33,95 +34,87 @@ def decoding() -> str:
         f"most {max(differences):.1f} of 255 apart in the mean), clips of 300 frames of 480p of "
         f"which 16 are kept ({off} wrong ones). `{found['command']}`"
     )
-    return "\n".join(["### Decoding, one core", "", *rows, "", note, ""])
+    head = ("What", "Against", "Times as fast", "95 % interval", "To reach")
+    return section("Decoding, one core", head, rows, note)
 
 
 def feeding() -> str:
     """What reading data adds to a step."""
-    found = _read("feeding.json")
+    found = read("feeding.json")
     if found is None:
         return ""
-    rows = ["| Data | A step takes so many times as long | 95 % interval |", "|---" * 3 + "|"]
-    for name, block in found["times_as_long"].items():
-        low, high = block["interval"]
-        rows.append(f"| {name} | {block['median']:.2f} | {low:.2f} to {high:.2f} |")
+    rows = [(name, *median(block)) for name, block in found["times_as_long"].items()]
     note = (
         f"Against steps on one batch that is there ({found['batch']} pictures, {_cpu(found)}); "
         f"the limit is {found['limit']}. `{found['command']}`"
     )
-    return "\n".join(["### A step with data, against one without reading", "", *rows, "", note, ""])
+    head = ("Data", "A step takes so many times as long", "95 % interval")
+    return section("A step with data, against one without reading", head, rows, note)
 
 
 def busy() -> str:
     """What a training keeps beside a rival."""
-    found = _read("busy.json")
+    found = read("busy.json")
     if found is None:
         return ""
-    rows = ["| Training | Keeps of its speed alone | 95 % interval |", "|---" * 3 + "|"]
-    for name, block in found["kept"].items():
-        low, high = block["interval"]
-        shown = f"{100 * block['median']:.0f} % | {100 * low:.0f} to {100 * high:.0f} %"
-        rows.append(f"| {name.replace('torch,', 'torch as it comes,')} | {shown} |")
+    rows = [
+        (name.replace("torch,", "torch as it comes,"), *median(block))
+        for name, block in found["kept"].items()
+    ]
     note = (
-        f"Beside a program with two threads on {_cpu(found)}; at least "
-        f"{100 * found['to_keep']:.0f} % were to be kept. `{found['command']}`"
+        f"Beside a program with two threads on {_cpu(found)}; at least {found['to_keep']:g} was to "
+        f"be kept. `{found['command']}`"
     )
-    return "\n".join(["### A busy machine", "", *rows, "", note, ""])
+    return section(
+        "A busy machine", ("Training", "Keeps of its speed alone", "95 % interval"), rows, note
+    )
 
 
 def stall() -> str:
     """What checkpoints cost."""
-    found = _read("stall.json")
+    found = read("stall.json")
     if found is None:
         return ""
     rows = [
-        "| Checkpoint | The training waits, ms | On the disk after, ms |",
-        "|---" * 3 + "|",
+        (name, *(f"{1e3 * found[part][name]['median']:.0f}" for part in WAITED))
+        for name in found["pause_seconds"]
     ]
-    for name, block in found["pause_seconds"].items():
-        durable = found["durable_seconds"][name]["median"]
-        rows.append(f"| {name} | {1e3 * block['median']:.0f} | {1e3 * durable:.0f} |")
     slower = 1 / found["claims"]["on the disk, against safetensors"]["ratio"]["median"]
     note = (
         f"{found['bytes'] / 1e6:.0f} MB, all synced; ours with SHA-256, on the disk after "
         f"{slower:.1f} times what safetensors takes (1.6 were allowed); read back and checked in "
         f"{found['resume_seconds']:.2f} s. `{found['command']}`"
     )
-    return "\n".join(["### Checkpoints", "", *rows, "", note, ""])
+    head = ("Checkpoint", "The training waits, ms", "On the disk after, ms")
+    return section("Checkpoints", head, rows, note)
 
 
 def first_answer() -> str:
     """A fresh process until it has named a picture."""
-    found = _read("first_answer.json")
+    found = read("first_answer.json")
     if found is None:
         return ""
-    rows = ["| Fresh process | Seconds | 95 % interval |", "|---" * 3 + "|"]
-    for name, block in found["seconds"].items():
-        low, high = block["interval"]
-        rows.append(f"| {name} | {block['median']:.2f} | {low:.2f} to {high:.2f} |")
+    rows = [(name, *median(block)) for name, block in found["seconds"].items()]
     claim = found["claims"]["transformers pipeline"]["ratio"]["median"]
     note = (
         f"The first answer takes {1 / claim:.2f} of the pipeline's time (0.7 were allowed), and "
         f"imports {found['import_beyond_torch']['median']:.2f} s beyond torch's (1.0 was allowed); "
         f"{_cpu(found)}. `{found['command']}`"
     )
-    return "\n".join(["### The first answer", "", *rows, "", note, ""])
+    return section("The first answer", ("Fresh process", "Seconds", "95 % interval"), rows, note)
 
 
 def overload() -> str:
     """Servers at twice what they can serve."""
-    found = _read("overload.json")
+    found = read("overload.json")
     if found is None:
         return ""
     rows = [
-        "| Server | Capacity, answers a second | In time at twice that, a second |",
-        "|---" * 3 + "|",
+        (name, f"{capacity:.0f}", f"{found['goodput'][name]:.0f}")
+        for name, capacity in found["capacity"].items()
     ]
-    for name, capacity in found["capacity"].items():
-        rows.append(f"| {name} | {capacity:.0f} | {found['goodput'][name]:.0f} |")
-    block = found["times_as_much"]
+    block, crowd = found["times_as_much"], found["crowd"]
     low, high = block["interval"]
-    crowd = found["crowd"]
     note = (
         f"{block['mean']:.2f} times as much ({low:.2f} to {high:.2f}; 2 were asked for) within "
         f"{found['deadline_seconds']:g} s, one thread each, {_cpu(found)}. At "
@@ -130,19 +123,9 @@ def overload() -> str:
         f"others away within {1e3 * crowd['refused_p99_seconds']:.0f} ms. "
         f"`{found['command']}`"
     )
-    return "\n".join(["### Overload, beside LitServe", "", *rows, "", note, ""])
-
-
-def claimed(what: str, peer: str, claim: dict[str, Any]) -> str:
-    low, high = claim["ratio"]["interval"]
-    times = f"{claim['ratio']['median']:.2f} | {low:.2f} to {high:.2f}"
-    return f"| {what} | {peer} | {times} | {claim['to_reach']} |"
+    head = ("Server", "Capacity, answers a second", "In time at twice that, a second")
+    return section("Overload, beside LitServe", head, rows, note)
 
 
 def _cpu(found: dict[str, Any]) -> str:
     return f"{found['hardware']['cores']} cores of {found['hardware']['cpu']}"
-
-
-def _read(name: str) -> dict[str, Any] | None:
-    path = RESULTS / name
-    return json.loads(path.read_text()) if path.exists() else None
