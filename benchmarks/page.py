@@ -20,7 +20,7 @@ from fault_table import faults
 from plot import accuracy_against_labels
 from serving_tables import exports, requests, watch
 from speed_tables import speeds
-from tables import points, read
+from tables import read
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
@@ -179,8 +179,10 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
     for count, block in found["adversary"].items():
         share = block["mae_view"]
         low_high = share.get("interval")
-        bounds = f" ({points(low_high[0])} to {points(low_high[1])})" if low_high else ", one seed"
-        shares.append(f"{count}: {points(share['mean'])}{bounds}")
+        bounds = (
+            f" ({_signed(low_high[0])} to {_signed(low_high[1])})" if low_high else ", one seed"
+        )
+        shares.append(f"{count}: {_signed(share['mean'])}{bounds}")
     note = f"`{found['command']}`. Mean over seeds, half of the 95 % interval (Student's t)."
     if shares:
         note += f" The adversary's own share in points, by labels per class: {'; '.join(shares)}."
@@ -199,6 +201,10 @@ def _mean(block: dict[str, Any] | None) -> str:
     low_high = block.get("interval")
     half = f" ± {50 * (low_high[1] - low_high[0]):.1f}" if low_high else " (one seed)"
     return f"{100 * block['mean']:.1f}{half}"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}"
 
 
 def joint() -> str:

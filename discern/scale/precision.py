@@ -18,6 +18,9 @@ import torch
 from discern.errors import ConfigError
 from discern.models.blocks import Block, stream
 
+ROUNDS = 11
+HOPELESS = 3.0  # times as slow
+
 
 class Precision(StrEnum):
     """The number format of matrix products; weights and sums stay in fp32."""
@@ -41,15 +44,16 @@ def probe_precision(device: torch.device | str, gain: float = 1.15) -> Probe:
     step = _block(device)
     fp32 = bf16 = float("inf")
     try:
-        for _ in range(3):  # the first calls choose and compile kernels
-            _time(step, Precision.FP32, device)
-            _time(step, Precision.BF16, device)
         # in turns and the best of each: other programs slow both alike, and not every time
-        for _ in range(8):
-            fp32 = min(fp32, _time(step, Precision.FP32, device))
-            bf16 = min(bf16, _time(step, Precision.BF16, device))
+        for number in range(ROUNDS):
+            times = _time(step, Precision.FP32, device), _time(step, Precision.BF16, device)
+            if number == 0:
+                continue  # the first calls choose and compile kernels
+            fp32, bf16 = min(fp32, times[0]), min(bf16, times[1])
+            if number == 2 and bf16 > HOPELESS * fp32:
+                break  # where bf16 is emulated, each of its steps takes seconds
     except (RuntimeError, NotImplementedError):  # a device without bf16
-        fp32 = min(_time(step, Precision.FP32, device) for _ in range(8))
+        fp32 = min(_time(step, Precision.FP32, device) for _ in range(ROUNDS))
         return Probe(precision=Precision.FP32, bf16_ms=None, fp32_ms=fp32 * 1e3)
     chosen = Precision.BF16 if bf16 * gain <= fp32 else Precision.FP32
     return Probe(precision=chosen, bf16_ms=bf16 * 1e3, fp32_ms=fp32 * 1e3)

@@ -22,16 +22,41 @@ def test_the_probe_works_here_and_leaves_the_generators_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bf16", "expected"), [(0.5, Precision.BF16), (0.95, Precision.FP32), (2.0, Precision.FP32)]
+    ("bf16", "expected", "steps"),
+    [
+        (0.5, Precision.BF16, 22),
+        (0.95, Precision.FP32, 22),
+        (2.0, Precision.FP32, 22),
+        (9.0, Precision.FP32, 6),  # emulated: no time is lost on it
+    ],
 )
 def test_the_faster_one_is_chosen(
-    monkeypatch: pytest.MonkeyPatch, bf16: float, expected: Precision
+    monkeypatch: pytest.MonkeyPatch, bf16: float, expected: Precision, steps: int
 ) -> None:
+    taken: list[Precision] = []
+
     def time(step: Callable[[], None], chosen: Precision, device: torch.device) -> float:
+        taken.append(chosen)
+        if len(taken) <= 2:
+            return 100.0  # the first calls say nothing
         return bf16 if chosen is Precision.BF16 else 1.0
 
     monkeypatch.setattr(precision, "_time", time)
     assert choose_precision("auto", "cpu") is expected
+    assert len(taken) == steps
+
+
+def test_one_slow_step_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Precision] = []
+
+    def time(step: Callable[[], None], chosen: Precision, device: torch.device) -> float:
+        taken.append(chosen)
+        if chosen is Precision.FP32:
+            return 1.0
+        return 50.0 if taken.count(chosen) == 2 else 0.5
+
+    monkeypatch.setattr(precision, "_time", time)
+    assert choose_precision("auto", "cpu") is Precision.BF16
 
 
 def test_a_device_without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
