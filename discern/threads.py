@@ -1,4 +1,4 @@
-"""Threads: what the machine offers and who else uses it come in, the number of threads comes out.
+"""Threads: what the machine offers and who else uses it come in, how many to use comes out.
 
 Two measured facts stand behind it.  OpenMP threads spin while they wait for work, so that on busy
 cores two of them can be many times slower than one: they must sleep early, which the library reads
@@ -17,6 +17,7 @@ from pathlib import Path
 # libgomp (torch's CPU wheels) reads the first two, Intel's and LLVM's OpenMP the first and last.
 # Some 50 us of spinning keeps most of the speed on quiet cores, and 40 per cent beside a rival.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000", "KMP_BLOCKTIME": "0"}
+MOST_DECODERS = 8  # more of them seldom read faster
 
 
 def prepare_threads() -> bool:
@@ -39,6 +40,14 @@ def choose_threads(wanted: int | None = None) -> int:
     if given.isdigit() and int(given) > 0:
         return int(given)
     return max(1, int(free_cores() + 0.5))
+
+
+def choose_decoders(trainings: int = 1) -> int:
+    """Decoder processes for each of so many trainings on GPUs: a core of its own for each other.
+
+    -> 1 to MOST_DECODERS
+    """
+    return min(MOST_DECODERS, max(1, round(free_cores()) // trainings - 1))
 
 
 def set_threads(count: int) -> None:

@@ -191,3 +191,14 @@ def test_a_busy_neighbour_leaves_40_percent(environment: pytest.MonkeyPatch) -> 
             assert child.stdin is not None
             child.stdin.close()
     assert sorted(busy)[2] >= 0.4 * sorted(quiet)[2], (busy, quiet)
+
+
+@pytest.mark.parametrize(
+    ("free", "trainings", "expected"),
+    [(16.0, 1, 8), (5.8, 1, 5), (2.0, 1, 1), (0.3, 1, 1), (16.0, 2, 7), (16.0, 8, 1)],
+)
+def test_decoders_leave_a_core_to_each_training(
+    free: float, trainings: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "free_cores", lambda: free)
+    assert threads.choose_decoders(trainings) == expected

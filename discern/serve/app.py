@@ -41,6 +41,7 @@ CODES = {400: "bad_request", 404: "not_found", 405: "wrong_method", 413: "too_la
 def make_app(config: ServeConfig) -> FastAPI:
     """The service of one model.  Raises UsageError, IntegrityError for a model that is none."""
     engine, metrics = Engine(config), Metrics()
+    room = Room(config.batch, config.queue, config.patience)
     pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
     slow = asyncio.Semaphore(SLOW)
 
@@ -54,7 +55,7 @@ def make_app(config: ServeConfig) -> FastAPI:
         title="Discern", version=__version__, lifespan=life, docs_url=None, redoc_url=None
     )
     app.state.engine, app.state.metrics = engine, metrics
-    app.state.gate = Gate(config, metrics, Room(config.batch, config.queue, config.patience))
+    app.state.gate = Gate(config, metrics, room)
     app.add_middleware(Gated, gate=app.state.gate)
     page = resources.files("discern.serve").joinpath("page/index.html").read_text("utf-8")
 
@@ -67,7 +68,7 @@ def make_app(config: ServeConfig) -> FastAPI:
         try:
             future = engine.queue.ask(item.frames)
         except Busy:
-            raise Fault(503, "busy", FULL, engine.queue.retry_after) from None
+            raise Fault(503, "busy", FULL, room.retry_after) from None
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), config.answer_seconds)
         except TimeoutError:

@@ -7,7 +7,6 @@ its time on answers, not on refusals.
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import re
 import time
@@ -87,7 +86,23 @@ class Gate:
 
     def refused(self, scope: Scope) -> JSONResponse | None:
         """Why a request may not come in."""
-        return _refusal(scope, self.config)
+        headers, config = Headers(scope=scope), self.config
+        if config.is_local and _host(headers) not in LOOPBACK:
+            # a page of somebody else whose name leads here (DNS rebinding)
+            return refusal(403, "wrong_host", "ask for this server by its own name")
+        foreign = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
+        if foreign and (scope["method"] != "GET" or scope["path"] != "/"):
+            # a browser says that another page asks: it may hold a link here, and nothing else
+            return refusal(403, "foreign_page", "another page may not ask here")
+        if config.token is None or scope["path"] in OPEN:
+            return None
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        given = token.strip().encode("utf-8", "replace")
+        if kind.lower() == "bearer" and hmac.compare_digest(given, config.token.encode()):
+            return None
+        refused = refusal(401, "unauthorized", "send the token as Authorization: Bearer TOKEN")
+        refused.headers["WWW-Authenticate"] = "Bearer"
+        return refused
 
 
 class Gated:
@@ -125,15 +140,16 @@ class Gated:
             now = time.monotonic()
             if asks:
                 room.leave(now)
-            route = getattr(scope.get("route"), "path", "other")
-            metrics.add(route, status, now - started)
+            if status:  # who left has no answer to count
+                route = getattr(scope.get("route"), "path", "other")
+                metrics.add(route, status, now - started)
 
 
 def refusal(status: int, code: str, message: str, retry: int | None = None) -> JSONResponse:
     """An answer that is none: a code for programs, a line for people."""
     headers = {} if retry is None else {"Retry-After": str(retry)}
     said = {"error": {"code": code, "message": message}}
-    return JSONResponse(json.loads(json.dumps(said)), status_code=status, headers=headers)
+    return JSONResponse(said, status_code=status, headers=headers)
 
 
 def _as_bytes(answer: JSONResponse) -> bytes:
@@ -143,27 +159,6 @@ def _as_bytes(answer: JSONResponse) -> bytes:
     lines = [b"%s: %s" % (name, value) for name, value in answer.raw_headers]
     start = f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()
     return b"\r\n".join([start, *lines, b"", bytes(answer.body)])
-
-
-def _refusal(scope: Scope, config: ServeConfig) -> JSONResponse | None:
-    """Who may not ask."""
-    headers = Headers(scope=scope)
-    if config.is_local and _host(headers) not in LOOPBACK:
-        # a page of somebody else whose name leads here (DNS rebinding)
-        return refusal(403, "wrong_host", "ask for this server by its own name")
-    foreign = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
-    if foreign and (scope["method"] != "GET" or scope["path"] != "/"):
-        # a browser says that another page asks: it may hold a link here, and nothing else
-        return refusal(403, "foreign_page", "another page may not ask here")
-    if config.token is None or scope["path"] in OPEN:
-        return None
-    kind, _, token = headers.get("authorization", "").partition(" ")
-    given = token.strip().encode("utf-8", "replace")
-    if kind.lower() == "bearer" and hmac.compare_digest(given, config.token.encode()):
-        return None
-    refused = refusal(401, "unauthorized", "send the token as Authorization: Bearer TOKEN")
-    refused.headers["WWW-Authenticate"] = "Bearer"
-    return refused
 
 
 def _host(headers: Headers) -> str:

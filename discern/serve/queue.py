@@ -38,7 +38,6 @@ class Batcher:
         self.answer, self.batch, self.wait = answer, batch, wait
         self.jobs: queue.Queue[Job | None] = queue.Queue(maxsize=most)
         self.batches = self.items = 0
-        self.seconds = 0.01  # of an item, smoothed
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
@@ -55,11 +54,6 @@ class Batcher:
     def waiting(self) -> int:
         """How many items wait."""
         return self.jobs.qsize()
-
-    @property
-    def retry_after(self) -> int:
-        """Seconds until those who wait are answered, as HTTP counts: at least 1."""
-        return max(1, round(self.waiting * self.seconds))
 
     @property
     def alive(self) -> bool:
@@ -101,7 +95,6 @@ class Batcher:
     def _answer(self, jobs: list[Job]) -> None:
         if not jobs:
             return
-        started = time.monotonic()
         try:
             answers = self.answer(np.stack([job.frames for job in jobs]))
         except Exception as error:  # the thread must live on, and each client be told
@@ -111,5 +104,3 @@ class Batcher:
             for job, one in zip(jobs, answers, strict=True):
                 job.answer.set_result(one)
         self.batches, self.items = self.batches + 1, self.items + len(jobs)
-        each = (time.monotonic() - started) / len(jobs)
-        self.seconds += 0.1 * (each - self.seconds)

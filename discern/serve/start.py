@@ -89,7 +89,7 @@ def serve(config: ServeConfig, ready: Callable[[], None] = lambda: None) -> None
         "ssl_keyfile": config.key,
     }
     if config.workers == 1:
-        app = _guarded(config)
+        app = guarded(config)
         ready()
         uvicorn.run(app, **shared)
         return
@@ -103,10 +103,10 @@ def serve(config: ServeConfig, ready: Callable[[], None] = lambda: None) -> None
 
 def from_environment() -> FastAPI:
     """The service of a worker process."""
-    return _guarded(ServeConfig(**json.loads(os.environ[VARIABLE])))
+    return guarded(ServeConfig(**json.loads(os.environ[VARIABLE])))
 
 
-def _guarded(config: ServeConfig) -> FastAPI:
+def guarded(config: ServeConfig) -> FastAPI:
     """The service, whose gate and limits the connections know."""
     app = make_app(config)
     GuardedProtocol.seconds, GuardedProtocol.gate = config.header_seconds, app.state.gate

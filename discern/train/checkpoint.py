@@ -17,8 +17,8 @@ import os
 import re
 import secrets
 import shutil
-import threading
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,8 @@ class Saver:
     ) -> None:
         self.folder = folder
         self._background = background
-        self._writing: tuple[int, threading.Thread, list[Path | Exception]] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: tuple[int, Future[Path]] | None = None
         self.last: Path | None = None  # the newest checkpoint of this process
         self._keep = keep
         self._allowed = failures
@@ -148,21 +149,14 @@ class Saver:
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Save, or warn; raises at the last of several failures in a row, and at once for NaN."""
         self.wait()
-        outcome: list[Path | Exception] = []
         if self._background:  # what the next steps will change
             _refuse_nonfinite(step, tensors)
             tensors = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
             state = json.loads(_encode_state(step, state))
-
-        def write() -> None:
-            try:
-                outcome.append(save_checkpoint(self.folder, step, tensors, state, self._keep))
-            except Exception as error:
-                outcome.append(error)
-
-        thread = threading.Thread(target=write, name="checkpoint")
-        self._writing = step, thread, outcome
-        thread.start()
+        written = self._thread.submit(
+            save_checkpoint, self.folder, step, tensors, state, self._keep
+        )
+        self._writing = step, written
         if not self._background:
             self.wait()
 
@@ -170,14 +164,9 @@ class Saver:
         """Until the last save is on the disk; raises as `save` does."""
         if self._writing is None:
             return
-        step, thread, outcome = self._writing
-        thread.join()
-        self._writing = None
-        (found,) = outcome
+        (step, written), self._writing = self._writing, None
         try:
-            if isinstance(found, Exception):
-                raise found
-            self.last = found
+            self.last = written.result()
         except NotFinite:
             raise
         except CheckpointError as error:

@@ -36,13 +36,11 @@ from discern.objectives.supervised import Supervised, SupervisedConfig
 from discern.scale.precision import autocast, choose_precision
 from discern.scale.ranks import Followed, current
 from discern.security.guard import GuardConfig
-from discern.threads import choose_threads, free_cores, set_threads
+from discern.threads import choose_decoders, choose_threads, set_threads
 from discern.train.checkpoint import Saver
 from discern.train.loop import Evaluate, LoopConfig, Outcome, fit
 from discern.train.optim import OptimConfig
 from discern.train.signals import StopSignals
-
-MOST_DECODERS = 8  # beside a GPU: more of them seldom read faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +217,7 @@ def train_objective(
     run.rewind(saved[1]["step"] if saved else -1)
     loading = config.data.loader
     if loading.workers is None and device.type == "cuda":  # the cores have nothing else to do
-        loading = replace(loading, workers=decoders(ranks.world))
+        loading = replace(loading, workers=choose_decoders(ranks.world))
         config = replace(config, data=replace(config.data, loader=loading))
     loader = build_loader(sets, config, unlabelled, (ranks.rank, ranks.world))
     for module in objective.modules():
@@ -341,11 +339,6 @@ def _clip_cost(config: RunConfig) -> int:
         weights = config.masked_gan
         cost *= (1 - weights.clip_mask_ratio) / max(1e-6, 1 - weights.mask_ratio)
     return max(1, round(cost))
-
-
-def decoders(ranks: int = 1) -> int:
-    """Decoder processes beside each of so many trainings on GPUs: one core is for the training."""
-    return min(MOST_DECODERS, max(1, round(free_cores()) // ranks - 1))
 
 
 def _machine(out: Path, config: RunConfig, device: torch.device) -> tuple[int, str]:

