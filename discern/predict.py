@@ -22,7 +22,7 @@ from discern.data.items import read_file as read_bytes
 from discern.data.limits import Limits
 from discern.data.loader import as_batch, evaluation_batches
 from discern.data.preprocess import PreprocessConfig, even_frames, prepare
-from discern.data.views import MOST, views
+from discern.data.views import MOST, all_views
 from discern.errors import BadItem, IntegrityError, UsageError
 from discern.export.run import Exported, exported_at, load_exported
 from discern.models.model import Model
@@ -88,30 +88,30 @@ def look(
     return Evidence(features, logits, verdict if len(verdict) else None)
 
 
-def evidence(model: Model, items: ClipSet, *, head: bool, looks: int = 1) -> Evidence:
+def evidence(model: Model, items: ClipSet, *, head: bool, views: int = 1) -> Evidence:
     """Features, logits and, with `head`, the discriminator's verdict on all items of a set.
 
-    Logits are the mean of so many looks (`data.views`); the rest is of the plain one.
+    Logits are the mean of so many views (`data.views`); the rest is of the plain one.
     """
     device = next(model.parameters()).device
     plain = look(model, _batches(items), head=head, device=device)
-    return _averaged(model, plain, lambda moment: _batches(items, moment), looks)
+    return _averaged(model, plain, lambda moment: _batches(items, moment), views)
 
 
 @torch.inference_mode()
 def _averaged(
-    model: Model, plain: Evidence, batches: Callable[[float], Iterable[Batch]], looks: int
+    model: Model, plain: Evidence, batches: Callable[[float], Iterable[Batch]], views: int
 ) -> Evidence:
-    """With the logits of further looks."""
+    """With the logits of further views."""
     assert model.classifier is not None
     device, logits = next(model.parameters()).device, plain.logits
-    for view in views(looks)[1:]:
+    for view in all_views(views)[1:]:
         more = [
             model.classifier(view.of(to_float(batch.clip.to(device)))).float().cpu()
             for batch in batches(view.moment)
         ]
         logits = logits + torch.cat(more)
-    return plain._replace(logits=logits / looks)
+    return plain._replace(logits=logits / views)
 
 
 def classify(bundle: Bundle, clips: Sequence[Clip]) -> np.ndarray:
@@ -126,27 +126,27 @@ def predict_files(
     files: Sequence[Path | str],
     top: int = 1,
     limits: Limits | None = None,
-    looks: int = 1,
+    views: int = 1,
 ) -> list[dict[str, Any]]:
     """Name what is in files: one entry each, with `top` classes, or `error` if it is unreadable.
 
     Where the model has a guard, also whether the item is `unknown`: unlike all that it knows.  The
-    model may be an exported one.  The answer is the mean of so many `looks` (`data.views`).
+    model may be an exported one.  The answer is the mean of so many `views` (`data.views`).
     """
-    require_looks(looks)
+    require_views(views)
     exported = None if isinstance(model, Bundle) else exported_at(model)
     if exported is not None:
         if is_required():
             raise IntegrityError(
                 f"{exported}: an exported model carries no signature: use the model"
             )
-        if looks > 1:
-            raise UsageError(f"--looks {looks}: an exported model looks once: use the model")
+        if views > 1:
+            raise UsageError(f"--views {views}: an exported model has one view: use the model")
         runner = load_exported(exported)
         return [_answer_file(runner, Path(file), top, limits or Limits()) for file in files]
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     require_classifier(bundle)
-    return [_predict_file(bundle, Path(file), top, limits or Limits(), looks) for file in files]
+    return [_predict_file(bundle, Path(file), top, limits or Limits(), views) for file in files]
 
 
 def require_classifier(bundle: Bundle) -> None:
@@ -158,10 +158,10 @@ def require_classifier(bundle: Bundle) -> None:
         )
 
 
-def require_looks(looks: int) -> None:
-    """Raise UsageError for a number of looks that there are not."""
-    if not 1 <= looks <= MOST:
-        raise UsageError(f"--looks {looks}: 1 to {MOST}")
+def require_views(views: int) -> None:
+    """Raise UsageError for a number of views that there are not."""
+    if not 1 <= views <= MOST:
+        raise UsageError(f"--views {views}: 1 to {MOST}")
 
 
 def read_file(path: Path, preprocess: PreprocessConfig, limits: Limits) -> Clip:
@@ -193,7 +193,7 @@ def one_batch(clip: Clip, preprocess: PreprocessConfig, moment: float = 0.0) -> 
 
 
 def _predict_file(
-    bundle: Bundle, path: Path, top: int, limits: Limits, looks: int
+    bundle: Bundle, path: Path, top: int, limits: Limits, views: int
 ) -> dict[str, Any]:
     size = preprocessing(bundle)
     try:
@@ -202,7 +202,7 @@ def _predict_file(
         return {"file": str(path), "error": str(error)}
     sure = bundle.certainty
     plain = look(bundle.model, [one_batch(clip, size)], head=sure.asks_head)
-    found = _averaged(bundle.model, plain, lambda moment: [one_batch(clip, size, moment)], looks)
+    found = _averaged(bundle.model, plain, lambda moment: [one_batch(clip, size, moment)], views)
     row = sure.probabilities(found.logits.numpy())[0]
     judged = sure.judge(clip.kind, found)
     return _said(path, clip, row, bundle.labels, top, judged, sure.several)

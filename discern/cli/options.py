@@ -15,8 +15,8 @@ Out = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Where all random numbers come from.")
 ]
-Looks = Annotated[
-    int, typer.Option("--looks", metavar="N", min=1, help="Average so many looks at each item.")
+Views = Annotated[
+    int, typer.Option("--views", metavar="N", min=1, help="Average so many views of each item.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first file that is broken.")]
 

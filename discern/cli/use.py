@@ -11,7 +11,6 @@ from discern.cli import answer, words
 from discern.cli.options import (
     AsJson,
     Debug,
-    Looks,
     Minutes,
     Model,
     Out,
@@ -20,6 +19,7 @@ from discern.cli.options import (
     Sources,
     Start,
     Strict,
+    Views,
 )
 from discern.errors import UsageError
 
@@ -37,7 +37,7 @@ def evaluate(
         ),
     ] = None,
     strict: Strict = False,
-    looks: Looks = 1,
+    views: Views = 1,
     signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -53,7 +53,7 @@ def evaluate(
     from discern.seal.sign import requiring
 
     with answer.one_answer(as_json), requiring(signed):
-        result = work(folder, specs, out, unknown=strange, strict=strict, looks=looks)
+        result = work(folder, specs, out, unknown=strange, strict=strict, views=views)
     then = ("discern", "compare", *specs, "--from", folder, "--out", f"{out}-compared")
     return answer.finish(result, as_json, answer.command(*then))
 
@@ -99,7 +99,7 @@ def predict(
         Path | None,
         typer.Option("--save", metavar="FILE", help="Also write .csv, .jsonl, .parquet or .json."),
     ] = None,
-    looks: Looks = 1,
+    views: Views = 1,
     signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -112,7 +112,7 @@ def predict(
     from discern.seal.sign import requiring
 
     with answer.one_answer(as_json), requiring(signed):
-        found = predict_files(folder, paths, top, looks=looks)
+        found = predict_files(folder, paths, top, views=views)
     if save is not None:
         answer.save_predictions(found, save)
     return answer.finish_predictions(found, as_json)

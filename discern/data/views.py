@@ -1,4 +1,4 @@
-"""Several looks at an item, whose answers are averaged: mirrored, nearer, at other moments.
+"""Several views of an item, whose answers are averaged: mirrored, nearer, at other moments.
 
 Ten-crop evaluation (Krizhevsky et al. 2012), and clips of other frames (Simonyan & Zisserman 2014).
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-NEAR = 0.875  # share of each side that a nearer look sees
+NEAR = 0.875  # share of each side that a nearer one sees
 PLACES = ((0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.5, 0.5))  # top, left
 MOST = 2 + 2 * len(PLACES)
 GOLDEN = 0.618  # steps of it spread evenly, however many they are
@@ -18,10 +18,10 @@ GOLDEN = 0.618  # steps of it spread evenly, however many they are
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One look."""
+    """One of them."""
 
     mirrored: bool = False
-    place: tuple[float, float] | None = None  # of a nearer look; None: all of the frame
+    place: tuple[float, float] | None = None  # of a nearer one; None: all of the frame
     moment: float = 0.0  # how far other frames are chosen, -0.5 to 0.5 of the way to the next one
 
     def of(self, clip: Tensor) -> Tensor:
@@ -38,11 +38,11 @@ class View:
         return larger.reshape(B, T, C, H, W).transpose(1, 2)
 
 
-def views(count: int) -> list[View]:
+def all_views(count: int) -> list[View]:
     """The first is the plain one, then the mirrored, then nearer ones."""
     assert 1 <= count <= MOST
-    looks = [(mirrored, place) for place in (None, *PLACES) for mirrored in (False, True)]
+    kinds = [(mirrored, place) for place in (None, *PLACES) for mirrored in (False, True)]
     return [
         View(mirrored=mirrored, place=place, moment=(number * GOLDEN + 0.5) % 1 - 0.5)
-        for number, (mirrored, place) in enumerate(looks[:count])
+        for number, (mirrored, place) in enumerate(kinds[:count])
     ]

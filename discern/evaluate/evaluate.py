@@ -46,7 +46,7 @@ from discern.predict import (
     preprocessing,
     probabilities,
     require_classifier,
-    require_looks,
+    require_views,
 )
 from discern.report.page import write_report
 from discern.security.certainty import YES, Certainty, labels_of
@@ -64,19 +64,19 @@ def evaluate(
     *,
     unknown: str | Sequence[str] = (),
     strict: bool = False,
-    looks: int = 1,
+    views: int = 1,
 ) -> dict[str, Any]:
     """Measure a model on items that it was not trained on.
 
     Of the source it was trained on that is its test part; of another one its own test part, or all
     of it when it has no parts.  With sources of `unknown` items, which are of none of its classes,
-    also how many of them its guard finds.  Answers are the mean of so many `looks` (`data.views`).
+    also how many of them its guard finds.  Answers are the mean of so many `views` (`data.views`).
 
     Writes results.json, predictions.jsonl, report.html into `out`.  Raises UsageError, DataError,
     IntegrityError.
     """
     started = time.monotonic()
-    require_looks(looks)
+    require_views(views)
     bundle = load(model)
     require_classifier(bundle)
     specs = [source] if isinstance(source, str) else list(source)
@@ -88,21 +88,21 @@ def evaluate(
         )
     data, chosen = _to_measure(bundle, specs)
     settings = {"model": str(model), "source": specs, "unknown": others, "strict": strict}
-    settings["looks"] = looks
+    settings["views"] = views
     with Run.open(Path(out), "evaluate", settings) as run:
         bad = BadFiles(run.out / "bad_files.jsonl", strict=strict)
         sets = _loaded(bundle, data, chosen, bad)
         seen = sum(map(len, sets.values()))
         strange = _unknown_sets(bundle, others, bad, seen) if others else None
         results = measure(
-            bundle.model, sets, bundle.labels, run.out, bundle.certainty, strange, looks
+            bundle.model, sets, bundle.labels, run.out, bundle.certainty, strange, views
         )
         results |= {"seconds": time.monotonic() - started, "stopped_by": None, "target": None}
         results |= {
             "bad_files": len(bad),
             "model": str(bundle.path),
             "verb": "evaluate",
-            "looks": looks,
+            "views": views,
         }
         run.results(results)
         results["report"] = str(write_report(run.out))
@@ -156,7 +156,7 @@ def measure(
     out: Path | None = None,
     sure: Certainty | None = None,
     unknown: Mapping[Kind, ClipSet] | None = None,
-    looks: int = 1,
+    views: int = 1,
 ) -> dict[str, Any]:
     """Metrics over all items, a block per kind where there are both; predictions go to `out`.
 
@@ -169,14 +169,14 @@ def measure(
             "none of the items to measure on can be read: `discern data check` says why"
         )
     seen = {
-        kind: evidence(model, one, head=sure.asks_head, looks=looks) for kind, one in sets.items()
+        kind: evidence(model, one, head=sure.asks_head, views=views) for kind, one in sets.items()
     }
     scored = {kind: score(sure, kind, seen[kind]) for kind in sets}
     results = _measures(list(sets.values()), list(seen.values()), classes, sure)
     results["guard"] = _guard_results(sure, scored)
     for kind, one in sets.items():
         block = _measures([one], [seen[kind]], classes, sure) if len(sets) > 1 else {}
-        block["microseconds_per_item"] = 1e6 * seconds_per_item(model, one)
+        block["microseconds_per_item"] = 1e6 * views * seconds_per_item(model, one)
         guard = _guard_results(sure, {kind: scored[kind]})
         if guard is not None:
             guard["microseconds_per_item"] = 1e6 * guard_seconds(model, sure, one)

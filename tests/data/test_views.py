@@ -1,4 +1,4 @@
-"""Looks at an item: the plain one first, then mirrored, nearer and later ones of the same size."""
+"""Views of an item: the plain one first, then mirrored, nearer and later ones of the same size."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import pytest
 import torch
 
 from discern.data.preprocess import even_frames
-from discern.data.views import MOST, NEAR, View, views
+from discern.data.views import MOST, NEAR, View, all_views
 
 
-def test_the_first_look_is_the_plain_one() -> None:
+def test_the_first_view_is_the_plain_one() -> None:
     clip = torch.randn(2, 3, 2, 8, 8)
-    (first,) = views(1)
+    (first,) = all_views(1)
     assert first == View() and torch.equal(first.of(clip), clip)
-    assert torch.equal(views(2)[1].of(clip), clip.flip(-1))
+    assert torch.equal(all_views(2)[1].of(clip), clip.flip(-1))
 
 
-def test_all_looks_differ_and_keep_the_size() -> None:
+def test_all_views_differ_and_keep_the_size() -> None:
     clip = torch.randn(2, 3, 2, 16, 12)
-    looks = views(MOST)
-    assert len(set(looks)) == MOST
-    seen = [look.of(clip) for look in looks]
+    found = all_views(MOST)
+    assert len(set(found)) == MOST
+    seen = [view.of(clip) for view in found]
     assert all(one.shape == clip.shape for one in seen)
     assert all(not torch.equal(one, other) for n, one in enumerate(seen) for other in seen[:n])
-    moments = sorted(look.moment for look in looks)
+    moments = sorted(view.moment for view in found)
     assert moments[0] >= -0.5 and moments[-1] < 0.5 and np.diff(moments).max() < 0.2
 
 
-def test_a_nearer_look_is_a_part_of_each_frame() -> None:
+def test_a_nearer_view_is_a_part_of_each_frame() -> None:
     column = torch.linspace(0, 1, 64).view(1, 1, 1, 1, 64).expand(1, 1, 3, 64, 64)
     left = View(place=(0.0, 0.0)).of(column)
     right = View(place=(0.0, 1.0), mirrored=True).of(column)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from discern.data.augment import to_float
 from discern.data.limits import Limits
-from discern.data.views import MOST, views
+from discern.data.views import MOST, all_views
 from discern.errors import DataError, UsageError
 from discern.evaluate.evaluate import evaluate
 from discern.predict import load, one_batch, predict_files, preprocessing, read_file
@@ -72,23 +72,23 @@ def test_looks_are_averaged_alike_by_evaluate_and_predict(
     tuned: tuple[Path, Path], tmp_path: Path
 ) -> None:
     data, run = tuned
-    assert evaluate(run, str(data), tmp_path / "out", looks=4)["looks"] == 4
+    assert evaluate(run, str(data), tmp_path / "out", views=4)["views"] == 4
     lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
     wanted = {entry["key"]: entry["probability"] for entry in map(json.loads, lines)}
     bundle = load(run)
     size = preprocessing(bundle)
     for key, probability in list(wanted.items())[:3]:
-        (found,) = predict_files(bundle, [data / key], looks=4)
+        (found,) = predict_files(bundle, [data / key], views=4)
         assert found["probability"] == pytest.approx(probability, abs=1e-5)
         batch = one_batch(read_file(data / key, size, Limits()), size)
-        seen = [view.of(to_float(batch.clip)) for view in views(4)]
+        seen = [view.of(to_float(batch.clip)) for view in all_views(4)]
         logits = torch.stack([bundle.model(clip) for clip in seen]).mean(dim=0)
         by_hand = bundle.certainty.probabilities(logits.detach().numpy()).max()
         assert found["probability"] == pytest.approx(by_hand, abs=1e-5)
         (plain,) = predict_files(bundle, [data / key])
         assert plain["probability"] != found["probability"]
-    for looks in (0, MOST + 1):
-        with pytest.raises(UsageError, match="--looks"):
-            predict_files(bundle, [data / key], looks=looks)
-        with pytest.raises(UsageError, match="--looks"):
-            evaluate(run, str(data), tmp_path / "none", looks=looks)
+    for views in (0, MOST + 1):
+        with pytest.raises(UsageError, match="--views"):
+            predict_files(bundle, [data / key], views=views)
+        with pytest.raises(UsageError, match="--views"):
+            evaluate(run, str(data), tmp_path / "none", views=views)
