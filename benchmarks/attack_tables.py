@@ -22,12 +22,16 @@ def hardened() -> str:
         kind, seed = name.rsplit("-", 1)
         attack = cell["attack"]
         between = " to ".join(map(points, attack["worst_case_interval"]))
-        held = (points(attack["worst_case"]), between)
+        held = (
+            f"{cell['suite']}, {cell['attacked']} images",
+            points(attack["worst_case"]),
+            between,
+        )
         rows.append((NAMES[kind], f"{cell['minutes']:g}", seed, points(cell["accuracy"]), *held))
     some = next(iter(found["cells"].values()))
     flags = {flag for cell in found["cells"].values() for flag in cell["attack"]["flags"]}
     note = (
-        f"CIFAR-10, L-inf, 8/255, {some['attacked']} test images; a training uses "
+        f"CIFAR-10 test images, L-inf, 8/255; a training uses "
         f"{some['hardware']['cores']} cores of {some['hardware']['cpu']} at most. Red flags: "
         f"{'; '.join(sorted(flags)) or 'none'}. `{found['command']}`"
     )
@@ -36,10 +40,10 @@ def hardened() -> str:
         low, high = adds["interval"]
         note += (
             f" Drawn images add {100 * adds['mean']:+.1f} points ({100 * low:+.1f} to "
-            f"{100 * high:+.1f}, {adds['seeds']} seeds) after the suite."
+            f"{100 * high:+.1f}, {adds['seeds']} seeds) to what stays right."
         )
-    head = ("Trained", "Minutes", "Seed", "Accuracy", "Right after the standard suite")
-    return section("Hardening, the standard suite", (*head, "95 % interval"), rows, note)
+    head = ("Trained", "Minutes", "Seed", "Accuracy", "Suite", "Right after it", "95 % interval")
+    return section("Hardening", head, rows, note)
 
 
 def attacks() -> str:

@@ -1,12 +1,13 @@
 """What hardening holds and costs on CIFAR-10, and what drawn images add to it.
 
     python benchmarks/harden.py --cells plain hardened --plain 10 --minutes 60
-    python benchmarks/harden.py --cells without drawn --seeds 0 1 2 --share-minutes 4
+    python benchmarks/harden.py --cells without drawn --seeds 0 1 2 --share-minutes 4 --items 1000
 
 `plain` and `hardened` learn from all labels, from the weights that ship; `without` and `drawn` from
 100 labels a class in equal minutes, the second with a quarter of each batch drawn by the generator.
-Each is one `discern train`, then one `discern attack --suite standard` (L-inf, 8/255) on test
-images.  Cells are resumable; a cell that is in the table is not run again.
+Each is one `discern train`, then one `discern attack` (L-inf, 8/255) on test images: by the
+standard suite where a number stands for itself, by the quick one where two are compared, on more
+images in the same time.  Cells are resumable; a cell that is in the table is not run again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ START, SIZE = "discern-nano", "linf:8/255"
 FEW = 100  # labels per class of the A/B
 SHARE = 0.25  # of a batch, drawn
 HARD = ("--harden", SIZE)
+SUITES = {"plain": "standard", "hardened": "standard", "without": "quick", "drawn": "quick"}
 CELLS: dict[str, tuple[str, ...]] = {
     "plain": ("--set", "objective=supervised"),
     "hardened": HARD,
@@ -69,7 +71,7 @@ def measured(cell: str, seed: int, cifar: Path, args: argparse.Namespace) -> dic
     words += ["--minutes", f"{minutes:g}", "--seed", str(seed)]
     if cell != "plain":
         words += [word for setting in args.set for word in ("--set", setting)]
-    attack = ["attack", str(run), str(cifar), "--suite", "standard", "--eps", "8/255"]
+    attack = ["attack", str(run), str(cifar), "--suite", SUITES[cell], "--eps", "8/255"]
     attack += ["--items", str(args.items), "--out", str(run.with_name(run.name + "-attack"))]
     trained = results(words, run)
     broken = results(attack, run.with_name(run.name + "-attack"))
@@ -77,6 +79,7 @@ def measured(cell: str, seed: int, cifar: Path, args: argparse.Namespace) -> dic
     names = ("worst_case", "worst_case_interval", "after", "steps", "flags")
     found |= {
         "minutes": minutes,
+        "suite": SUITES[cell],
         "attacked": broken["samples"],
         "clean_of_attacked": broken["accuracy"],
         "attack": {name: broken["attack"][name] for name in names},

@@ -27,9 +27,10 @@ from discern.errors import BadItem, IntegrityError, UsageError
 from discern.export.run import Exported, exported_at, load_exported
 from discern.models.model import Model
 from discern.models.weights import Bundle, load_bundle
+from discern.models.witness import Witness
 from discern.seal.sign import is_required, requiring
 from discern.security.certainty import labels_of, sigmoid, softmax
-from discern.security.guard import Evidence
+from discern.security.scores import Evidence, together
 
 CPU = torch.device("cpu")
 BATCH = 256  # images at a time
@@ -73,19 +74,8 @@ def look(
     model: Model, batches: Iterable[Batch], *, head: bool, device: torch.device = CPU
 ) -> Evidence:
     """Features, logits and, with `head`, the discriminator's verdict on all items."""
-    assert model.classifier is not None
-    found = []
-    for batch in batches:
-        clip = to_float(batch.clip.to(device))
-        features = model.backbone(clip).pooled
-        verdict = torch.zeros(0)
-        if head and model.discriminator is not None:
-            own = features if model.encoder is None else model.encoder(clip).pooled
-            verdict = model.discriminator.judge_whole(own, detach=True).cpu()
-        logits = model.classifier.head(features).float().cpu()
-        found.append((features.float().cpu(), logits, verdict))
-    features, logits, verdict = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Evidence(features, logits, verdict if len(verdict) else None)
+    witness = Witness(model, head=head and model.discriminator is not None)
+    return together([witness(to_float(batch.clip.to(device))) for batch in batches])
 
 
 def evidence(model: Model, items: ClipSet, *, head: bool, views: int = 1) -> Evidence:

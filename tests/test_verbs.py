@@ -25,6 +25,7 @@ from discern.data.limits import Limits
 from discern.data.sources import open_source
 from discern.data.synthetic import DigitsConfig, write_digits
 from discern.recipes.train import _rest_pays
+from discern.security.guard import WEIGHTS
 from discern.train import loop
 from discern.train.checkpoint import load_latest
 from tests.faults.killing import write_pictures
@@ -140,7 +141,7 @@ def test_train_leaves_a_model_and_its_measures(scene: Scene) -> None:
     assert np.sum(found["confusion"]) == 36
     for block in (found["images"], found["clips"]):
         assert block["microseconds_per_item"] > 0
-        assert block["guard"]["scores"] == ["knn", "energy", "head"]
+        assert block["guard"]["scores"] == list(WEIGHTS)
         assert block["guard"]["microseconds_per_item"] > block["microseconds_per_item"]
         assert block["guard"]["samples"] == block["samples"]
     assert found["guard"]["samples"] == 36 and found["guard"]["false_alarms"] == 0.2

@@ -50,7 +50,7 @@ from discern.predict import (
 )
 from discern.report.page import write_report
 from discern.security.certainty import YES, Certainty, labels_of
-from discern.security.guard import Evidence
+from discern.security.scores import Evidence
 
 BLOCK = {Kind.IMAGE: "images", Kind.CLIP: "clips"}
 MEMORY = 4 * 2**30  # bytes of decoded items

@@ -16,7 +16,7 @@ from discern.evaluate.metrics import auroc, clopper_pearson
 from discern.models.model import Model
 from discern.predict import evidence
 from discern.security.certainty import Certainty
-from discern.security.guard import Evidence, combined
+from discern.security.scores import Evidence
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 POINTS = 65  # of a stored curve
@@ -38,7 +38,7 @@ def score(sure: Certainty, kind: Kind, found: Evidence) -> Scored | None:
     if guard is None:
         return None
     surprise = guard.surprise(found)
-    total = combined(surprise).numpy()
+    total = guard.scales.strangeness(surprise).numpy()
     scores = {
         "guard": total,
         "knn": surprise[guard.names.index("knn")].numpy(),

@@ -1,7 +1,7 @@
 """What is exported: a tuned model as one plain graph, from the pixels of prepared frames on.
 
-uint8 [B, T, h, w, 3] -> probabilities [B, K], logits [B, K], features [B, D] and, where the guard
-asks for it, verdict [B]
+uint8 [B, T, h, w, 3] -> probabilities [B, K], logits [B, K], features [B, D] and, for a guard,
+stem [B, D] and where it asks the discriminator verdict [B]
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from discern.clip import Kind
 from discern.models.weights import Bundle
+from discern.models.witness import Witness
 
 INPUT = "frames"
 OUTPUTS = ("probabilities", "logits", "features")
-VERDICT = "verdict"
+FOR_GUARD = ("stem", "verdict")
 
 
 class Graph(nn.Module):
@@ -22,31 +23,28 @@ class Graph(nn.Module):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
-        model, sure = bundle.model, bundle.certainty
-        assert model.classifier is not None
-        self.backbone, self.head = model.backbone, model.classifier.head
+        sure = bundle.certainty
+        self.witness = Witness(bundle.model, head=sure.asks_head)
         self.temperature = 1.0 if sure.temperature is None else float(sure.temperature)
         self.several = sure.several
-        asked = sure.asks_head and model.discriminator is not None
-        self.discriminator = model.discriminator if asked else None
-        self.encoder = model.encoder if asked else None
+        self.guarded = bool(sure.guards)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        clip = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
-        features = self.backbone(clip).pooled.float()
-        logits = self.head(features).float()
-        scaled = logits / self.temperature
+        seen = self.witness(frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0)
+        scaled = seen.logits / self.temperature
         chances = scaled.sigmoid() if self.several else scaled.softmax(dim=1)
-        found = (chances, logits, features)
-        if self.discriminator is None:
+        found = (chances, seen.logits, seen.features)
+        if not self.guarded:
             return found
-        own = features if self.encoder is None else self.encoder(clip).pooled
-        return (*found, self.discriminator.judge_whole(own, detach=False))
+        return (*found, *(one for one in (seen.stem, seen.verdict) if one is not None))
 
 
 def outputs_of(graph: Graph) -> tuple[str, ...]:
     """The names of what the graph gives."""
-    return OUTPUTS if graph.discriminator is None else (*OUTPUTS, VERDICT)
+    if not graph.guarded:
+        return OUTPUTS
+    judged = graph.witness.discriminator is not None
+    return (*OUTPUTS, *(FOR_GUARD if judged else FOR_GUARD[:1]))
 
 
 def example(bundle: Bundle, kind: Kind, count: int, seed: int = 0) -> Tensor:

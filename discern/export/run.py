@@ -17,7 +17,7 @@ from discern.clip import Kind
 from discern.errors import IntegrityError, UsageError
 from discern.files import parse_json
 from discern.security.certainty import Certainty, read_certainty
-from discern.security.guard import Evidence
+from discern.security.scores import Evidence
 
 FORMAT = "discern-export/1"
 ABOUT, GUARD = "discern.json", "guard.safetensors"
@@ -41,13 +41,11 @@ class Exported:
             known = ", ".join(str(one) for one in self.runners)
             raise UsageError(f"{self.folder}: exported for {known} only, not for a {kind}")
         found = self.runners[kind](frames[None])
-        verdict = found.get("verdict")
-        seen = Evidence(
-            torch.from_numpy(found["features"]),
-            torch.from_numpy(found["logits"]),
-            None if verdict is None else torch.from_numpy(verdict),
-        )
-        return found["probabilities"][0], self.certainty.judge(kind, seen)
+        chances = found["probabilities"][0]
+        if not self.certainty.guards:
+            return chances, {}
+        seen = Evidence(**{n: torch.from_numpy(found[n]) for n in Evidence._fields if n in found})
+        return chances, self.certainty.judge(kind, seen)
 
 
 def exported_at(path: Path | str) -> Path | None:

@@ -1,6 +1,6 @@
 """The one encoder for images and clips.
 
-clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D])
+clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D], stem [B, N, D])
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ SIZES: dict[str, dict[str, int]] = {
 
 
 class Features(NamedTuple):
-    """What the encoder saw: one vector per token, and one for the whole clip."""
+    """What the encoder saw: one vector per token, one for the whole clip, and the tokens before."""
 
     tokens: Tensor  # [B, N, D]
     pooled: Tensor  # [B, D]
+    stem: Tensor  # [B, N, D], before places and blocks
 
 
 class Backbone(nn.Module):
@@ -119,7 +120,8 @@ class Backbone(nn.Module):
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Features:
         """Encode all tokens, or those named by `keep` [B, M]; the others cost a stem at most."""
         place = self._positions(self.grid(clip), clip.device)  # [N, D]
-        x = self.stem(clip, keep) + (place if keep is None else place[keep])  # [B, N or M, D]
+        stem = self.stem(clip, keep)  # [B, N or M, D]
+        x = stem + (place if keep is None else place[keep])
         first = self._first_tokens()
         if first:
             x = torch.cat([*(token.expand(len(x), -1, -1) for token in first), x], dim=1)
@@ -132,7 +134,7 @@ class Backbone(nn.Module):
         x = self.norm(x)
         tokens = x[:, int(self.config.class_token) + self.config.registers :]
         pooled = x[:, 0] if self.config.pool == "class" else tokens.mean(dim=1)
-        return Features(tokens, pooled)
+        return Features(tokens, pooled, stem)
 
     def _learned_positions(self) -> nn.Parameter | None:
         if self.config.positions == "sincos":

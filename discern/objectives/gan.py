@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from discern.clip import Batch
 from discern.data.augment import to_float
+from discern.models.backbone import Features
 from discern.models.blocks import init_linear
 from discern.models.discriminator import Discriminator, Verdict
 from discern.models.generator import Generator
@@ -142,7 +143,6 @@ def _score(verdict: Verdict) -> Tensor:
 
 def _split(verdict: Verdict) -> tuple[Verdict, Verdict]:
     patch, whole = verdict.patch.chunk(2), verdict.whole.chunk(2)
-    tokens, pooled = verdict.features.tokens.chunk(2), verdict.features.pooled.chunk(2)
-    kind = type(verdict.features)
-    first, second = (Verdict(patch[i], whole[i], kind(tokens[i], pooled[i])) for i in range(2))
+    both = [Features(*parts) for parts in zip(*(f.chunk(2) for f in verdict.features), strict=True)]
+    first, second = (Verdict(patch[i], whole[i], both[i]) for i in range(2))
     return first, second

@@ -22,6 +22,7 @@ from discern.evaluate.metrics import clopper_pearson
 from discern.log import Run
 from discern.models.model import Model
 from discern.models.weights import Bundle
+from discern.models.witness import Witness
 from discern.predict import load, require_classifier
 from discern.recipes.progress import progress_bar
 from discern.report.page import write_report
@@ -29,7 +30,6 @@ from discern.security import smoothing
 from discern.security.attacks import AT_ONCE, BLACK_BOX, STEPS, right, run
 from discern.security.change import Ball
 from discern.security.corruptions import CORRUPTIONS, IN_TIME, SEVERITIES
-from discern.security.guard import Evidence, combined
 from discern.security.joint import joint
 from discern.security.smoothing import ABSTAINED, SmoothConfig
 from discern.security.suite import STANDARD, red_flags, suite
@@ -207,26 +207,16 @@ def _guard(
     if guard is None:
         return None
     clip, label, worst = clip[:GUARD_ITEMS], label[:GUARD_ITEMS], worst[:GUARD_ITEMS]
-    model = bundle.model
-    assert model.classifier is not None
-    head = model.classifier.head
+    witness = Witness(bundle.model, head=bundle.certainty.asks_head)
 
     def parts(moved: Tensor) -> tuple[Tensor, Tensor]:
-        features = model.backbone(moved).pooled
-        return features.float(), head(features).float()
+        seen = witness(moved)
+        return seen.logits, guard.strangeness(seen) / guard.threshold
 
-    def evidence(moved: Tensor) -> Evidence:
-        with torch.no_grad():
-            features, logits = parts(moved)
-            verdict = None
-            if bundle.certainty.asks_head and model.discriminator is not None:
-                own = features if model.encoder is None else model.encoder(moved).pooled
-                verdict = model.discriminator.judge_whole(own, detach=True)
-        return Evidence(features, logits, verdict)
-
+    @torch.no_grad()
     def share(moved: Tensor) -> dict[str, float]:
-        said = evidence(moved)
-        flagged = combined(guard.surprise(said)).numpy() > guard.threshold
+        said = witness(moved)
+        flagged = guard.strangeness(said).numpy() > guard.threshold
         wrong = (said.logits.argmax(dim=1) != label).numpy()
         return {
             "wrong": float(wrong.mean()),
@@ -240,8 +230,6 @@ def _guard(
             clip[first : first + AT_ONCE],
             label[first : first + AT_ONCE],
             ball,
-            guard.bank,
-            guard.neighbours,
             torch.Generator().manual_seed(seed * 1_000_003 + first),
         )
         for first in range(0, len(clip), AT_ONCE)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from discern.clip import Kind
 from discern.errors import IntegrityError
-from discern.security.guard import Evidence, Guard, combined, read_guard
+from discern.security.guard import Guard, read_guard
+from discern.security.scores import Evidence
 
 YES = 0.5  # a class above it is named: of calibrated answers the one that errs least
 
@@ -54,7 +55,7 @@ class Certainty:
         guard = self.guard(kind)
         if guard is None:
             return {}
-        score = float(combined(guard.surprise(evidence))[0])
+        score = float(guard.strangeness(evidence)[0])
         # not (score <= threshold): what is no number is unknown
         unknown = not score <= guard.threshold
         return {"unknown": unknown, "guard_score": score, "threshold": guard.threshold}

@@ -1,8 +1,7 @@
 """The guard: what a model made of items goes in, how strange each one is comes out.
 
-Three scores, each larger for stranger items: the distance to known features, the energy of the
-logits, and how unusual the discriminator's verdict is.  Each is brought to one scale, surprise:
-the negative logarithm of the share of known items that are at least as strange.
+Each of `scores` is brought to one scale, surprise: the negative logarithm of the share of known
+items that are at least as strange.  Their weighted sum, brought to that scale again, is the answer.
 """
 
 from __future__ import annotations
@@ -14,20 +13,19 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from discern.errors import IntegrityError
+from discern.security.scores import GAUSSIANS, Evidence, Known, learn_known, raw_scores, read_known
 
-# score -> its part of the false alarms.  The largest of surprise + log(part) is the answer, as in a
-# weighted Bonferroni test.  Then 1 - AUROC is at most (1 + the other parts) times that of `knn`
-# alone, however useless the other scores are; a verdict alone knows little, and has the least.
-PARTS = {"knn": 1.0, "energy": 1 / 16, "head": 1 / 32}
+# score -> its weight in the sum.  Chosen on classes that were held out from a training and on known
+# items that were spoilt (docs/decisions); a verdict alone knows little, and has the least.
+WEIGHTS = {"relative": 1.0, "classes": 1.0, "stem": 1.0, "energy": 0.5, "knn": 0.25, "head": 0.1}
 RATES = (0.005, 0.01, 0.02, 0.05, *(tenth / 10 for tenth in range(1, 10)))  # of the stored curve
 TAIL = 0.1  # share of the known items by which the decay of a score's tail is estimated
 KNOTS = 33
 TINY = 1e-12
 FEW = 8  # fresh items that are needed to align the scores of items that were trained on
-FIELDS = ("bank", "knots", "decays", "centre", "threshold", "neighbours")
+NUMBERS = ("centre", "threshold", "neighbours")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +37,6 @@ class GuardConfig:
     bank: int = 4096  # training features that are kept
     folds: int = 5
     head: bool = True  # ask the discriminator too, which takes a pass of its own encoder
-
-
-class Evidence(NamedTuple):
-    """What a model made of N items."""
-
-    features: Tensor  # [N, D]
-    logits: Tensor  # [N, K]
-    verdict: Tensor | None = None  # [N], the discriminator's on the whole; None: it has none
-
-    def take(self, places: Tensor) -> Evidence:
-        """The items at `places` [n]."""
-        verdict = None if self.verdict is None else self.verdict[places]
-        return Evidence(self.features[places], self.logits[places], verdict)
 
 
 class Scale(NamedTuple):
@@ -73,12 +58,23 @@ class Scale(NamedTuple):
         return torch.where(raw > last, beyond, torch.where(raw < first, below, inside))
 
 
+class Scales(NamedTuple):
+    """Of every score, and of their sum."""
+
+    each: Scale
+    total: Scale  # of one score, S = 1
+
+    def strangeness(self, surprise: Tensor) -> Tensor:
+        """float64 [S, N] -> [N]"""
+        return self.total.surprise(combined(surprise)[None])[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """Known features, scales and the threshold above which an item is unknown."""
+    """What is known, scales and the threshold above which an item is unknown."""
 
-    bank: Tensor  # float16 [M, D], of length 1
-    scale: Scale
+    known: Known
+    scales: Scales
     centre: float  # the usual verdict
     threshold: float
     neighbours: int
@@ -86,12 +82,17 @@ class Guard:
     @property
     def names(self) -> list[str]:
         """The scores that are in use."""
-        return list(PARTS)[: len(self.scale.knots)]
+        return list(WEIGHTS)[: len(self.scales.each.knots)]
 
     def surprise(self, evidence: Evidence) -> Tensor:
         """Surprise by each score.  -> float64 [S, N]"""
-        raw = raw_scores(self.bank, evidence, self.neighbours, self.centre)
-        return self.scale.surprise(raw[: len(self.scale.knots)])
+        raw = raw_scores(self.known, evidence, self.neighbours, self.centre)
+        # a verdict that was not there at training says nothing
+        return self.scales.each.surprise(raw[: len(self.scales.each.knots)])
+
+    def strangeness(self, evidence: Evidence) -> Tensor:
+        """One score, which is held against the threshold.  -> float64 [N]"""
+        return self.scales.strangeness(self.surprise(evidence))
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, as it is stored."""
@@ -100,7 +101,11 @@ class Guard:
             "threshold": torch.tensor(self.threshold, dtype=torch.float64),
             "neighbours": torch.tensor(self.neighbours),
         }
-        return {"bank": self.bank, **self.scale._asdict(), **numbers}
+        scales = {
+            **self.scales.each._asdict(),
+            **{f"total_{n}": v for n, v in self.scales.total._asdict().items()},
+        }
+        return {**self.known.tensors(), **scales, **numbers}
 
 
 def read_guard(tensors: Mapping[str, Tensor], width: int, head: bool, where: str) -> Guard:
@@ -108,49 +113,30 @@ def read_guard(tensors: Mapping[str, Tensor], width: int, head: bool, where: str
 
     Raises IntegrityError if it is none.
     """
-    fault = _misfit(tensors, width, len(PARTS) if head else len(PARTS) - 1)
+    fault = _misfit(tensors, width, len(WEIGHTS) if head else len(WEIGHTS) - 1)
     if fault:
         raise IntegrityError(
-            f"{where}: not a guard for this model ({fault}): copy the bundle again"
+            f"{where}: not a guard for this model ({fault}): copy the bundle again, or train with this version"
         )
     return Guard(
-        bank=tensors["bank"],
-        scale=Scale(tensors["knots"].double(), tensors["decays"].double()),
+        known=read_known(tensors),
+        scales=Scales(
+            Scale(tensors["knots"].double(), tensors["decays"].double()),
+            Scale(tensors["total_knots"].double(), tensors["total_decays"].double()),
+        ),
         centre=float(tensors["centre"]),
         threshold=float(tensors["threshold"]),
         neighbours=int(tensors["neighbours"]),
     )
 
 
-def knn_distance(bank: Tensor, features: Tensor, neighbours: int) -> Tensor:
-    """Distance to the k-th nearest of unit vectors (Sun et al. 2022).  [M, D], [N, D] -> [N]"""
-    k = min(neighbours, len(bank))
-    bank = bank.float()
-    parts = [
-        (F.normalize(part.float(), dim=1) @ bank.T).topk(k, dim=1).values[:, -1]
-        for part in features.split(1024)
-    ]
-    return (2 - 2 * torch.cat(parts)).clamp(min=0).sqrt()
-
-
-def energy(logits: Tensor) -> Tensor:
-    """Free energy (Liu et al. 2020, eq. 4); high where no class is likely.  [N, K] -> [N]"""
-    return -logits.double().logsumexp(dim=1)
-
-
-def raw_scores(bank: Tensor, evidence: Evidence, neighbours: int, centre: float) -> Tensor:
-    """Scores in the order of PARTS; two where there is no verdict.  -> float64 [S, N]"""
-    found = [knn_distance(bank, evidence.features, neighbours).double(), energy(evidence.logits)]
-    if evidence.verdict is not None:
-        # an item that looks more real than the real ones is as strange as one that looks made up
-        found.append((evidence.verdict.double() - centre).abs())
-    return torch.stack(found)
-
-
 def combined(surprise: Tensor) -> Tensor:
-    """One score of several.  [S, N] -> [N]"""
-    parts = torch.tensor(list(PARTS.values())[: len(surprise)], dtype=torch.float64)
-    return (surprise + parts.log()[:, None]).amax(dim=0)
+    """One score of several, their weighted sum (Fisher 1932).  [S, N] -> [N]
+
+    That an item is very usual to one score takes nothing from what another one says.
+    """
+    weights = torch.tensor(list(WEIGHTS.values())[: len(surprise)], dtype=torch.float64)
+    return (weights[:, None] * surprise.clamp(min=0)).sum(dim=0)
 
 
 def items_needed(false_alarms: float) -> int:
@@ -191,11 +177,11 @@ def fit_guard(
         }
     if not (_finite(known) and (fresh is None or _finite(fresh))):
         return None, {"why": "the model's features are no finite numbers"}
-    bank = _bank(known, labels, config, rng)
+    held = learn_known(known, labels, spread(labels, config.bank, rng))
     enough = fresh is not None and _count(fresh) >= need
     usual = fresh if enough and fresh is not None else known
     centre = 0.0 if usual.verdict is None else float(usual.verdict.double().median())
-    raw = None if fresh is None else raw_scores(bank, fresh, config.neighbours, centre)
+    raw = None if fresh is None else raw_scores(held, fresh, config.neighbours, centre)
     source = "validation"
     if not enough or raw is None:
         trained = _fold_scores(known, labels, config, centre, rng)
@@ -204,11 +190,11 @@ def fit_guard(
             trained = torch.cat([_aligned(trained, raw), raw], dim=1)
             source += " aligned to validation"
         raw = trained
-    scale, threshold = calibrate(raw, config.false_alarms)
-    scores = combined(scale.surprise(raw))
+    scales, threshold = calibrate(raw, config.false_alarms)
+    scores = scales.strangeness(scales.each.surprise(raw))
     alarms, held_out = _alarms(raw, config, rng)
     guard = Guard(
-        bank=bank, scale=scale, centre=centre, threshold=threshold, neighbours=config.neighbours
+        known=held, scales=scales, centre=centre, threshold=threshold, neighbours=config.neighbours
     )
     return guard, {
         "false_alarms": config.false_alarms,
@@ -223,14 +209,20 @@ def fit_guard(
     }
 
 
-def calibrate(raw: Tensor, false_alarms: float) -> tuple[Scale, float]:
-    """Scale and threshold from raw scores of known items.  float64 [S, N] -> Scale, threshold"""
+def calibrate(raw: Tensor, false_alarms: float) -> tuple[Scales, float]:
+    """Scales and threshold from raw scores of known items.  float64 [S, N] -> Scales, threshold"""
+    each = fit_scale(raw)
+    scales = Scales(each, fit_scale(combined(each.surprise(raw))[None]))
+    return scales, _quantile(scales.strangeness(each.surprise(raw)), false_alarms)
+
+
+def fit_scale(raw: Tensor) -> Scale:
+    """From raw scores of known items.  float64 [S, N] -> Scale"""
     levels = 1 - torch.linspace(0, math.log(TAIL), KNOTS, dtype=torch.float64).exp()
     knots = raw.quantile(levels, dim=1).T.contiguous()  # [S, Q]
     excess = (raw - knots[:, -1:]).clamp(min=0)
     decays = (excess.sum(1) / (excess > 0).sum(1).clamp(min=1)).clamp(min=TINY)
-    scale = Scale(knots, decays)
-    return scale, _quantile(combined(scale.surprise(raw)), false_alarms)
+    return Scale(knots, decays)
 
 
 def _quantile(scores: Tensor, rate: float) -> float:
@@ -250,27 +242,29 @@ def _alarms(raw: Tensor, config: GuardConfig, rng: torch.Generator) -> tuple[int
     """Known items called unknown when a guard calibrated without them is asked, if that can be."""
     count, folds = raw.shape[1], config.folds
     if folds < 2 or count - -(-count // folds) < items_needed(config.false_alarms):
-        scale, threshold = calibrate(raw, config.false_alarms)
-        return int((combined(scale.surprise(raw)) > threshold).sum()), False
+        scales, threshold = calibrate(raw, config.false_alarms)
+        return int((scales.strangeness(scales.each.surprise(raw)) > threshold).sum()), False
     fold = torch.randperm(count, generator=rng) % folds
     alarms = 0
     for number in range(folds):
-        scale, threshold = calibrate(raw[:, fold != number], config.false_alarms)
-        alarms += int((combined(scale.surprise(raw[:, fold == number])) > threshold).sum())
+        scales, threshold = calibrate(raw[:, fold != number], config.false_alarms)
+        surprise = scales.each.surprise(raw[:, fold == number])
+        alarms += int((scales.strangeness(surprise) > threshold).sum())
     return alarms, True
 
 
 def _fold_scores(
     known: Evidence, labels: Tensor, config: GuardConfig, centre: float, rng: torch.Generator
 ) -> Tensor:
-    """Scores of each training item against the bank of the others.  -> float64 [S, N]"""
+    """Scores of each training item against what the others make known.  -> float64 [S, N]"""
     count, folds = len(labels), max(2, config.folds)
     fold = torch.randperm(count, generator=rng) % folds
     found = []
     for number in range(folds):
         mine, others = (torch.nonzero(fold == number)[:, 0], torch.nonzero(fold != number)[:, 0])
-        bank = _bank(known.take(others), labels[others], config, rng)
-        found.append(raw_scores(bank, known.take(mine), config.neighbours, centre))
+        kept = spread(labels[others], config.bank, rng)
+        held = learn_known(known.take(others), labels[others], kept)
+        found.append(raw_scores(held, known.take(mine), config.neighbours, centre))
     return torch.cat(found, dim=1)
 
 
@@ -286,11 +280,6 @@ def _aligned(trained: Tensor, fresh: Tensor) -> Tensor:
     return theirs[1][:, None] + (trained - mine[1][:, None]) * wider[:, None]
 
 
-def _bank(known: Evidence, labels: Tensor, config: GuardConfig, rng: torch.Generator) -> Tensor:
-    chosen = known.features[spread(labels, config.bank, rng)]
-    return F.normalize(chosen.float(), dim=1).half()
-
-
 def _count(evidence: Evidence | None) -> int:
     return 0 if evidence is None else len(evidence.features)
 
@@ -300,16 +289,23 @@ def _finite(evidence: Evidence) -> bool:
 
 
 def _misfit(tensors: Mapping[str, Tensor], width: int, most: int) -> str | None:
-    if set(tensors) != set(FIELDS):
-        return f"it must hold exactly {', '.join(FIELDS)}"
-    bank, knots, decays = tensors["bank"], tensors["knots"], tensors["decays"]
-    if bank.ndim != 2 or not len(bank) or bank.shape[1] != width:
-        return f"bank has shape {list(bank.shape)}, not [items, {width}]"
-    scores = len(decays) if decays.ndim == 1 else 0
-    if not 1 <= scores <= most or knots.shape != (scores, KNOTS):
-        return f"knots have shape {list(knots.shape)}"
-    if any(tensors[name].numel() != 1 for name in FIELDS[3:]) or int(tensors["neighbours"]) < 1:
+    shapes = {"bank": (-1, width), "knots": (-1, KNOTS), "decays": (-1,)}
+    shapes |= {"total_knots": (1, KNOTS), "total_decays": (1,)}
+    shapes |= {f"{part}_whiten": (width, width) for part in GAUSSIANS}
+    shapes |= {f"{part}_means": (-1 if part == "classes" else 1, width) for part in GAUSSIANS}
+    if set(tensors) != {*shapes, *NUMBERS}:
+        return f"it must hold exactly {', '.join([*shapes, *NUMBERS])}"
+    for name, shape in shapes.items():
+        found = tensors[name].shape
+        if len(found) != len(shape) or not all(
+            n == wanted if wanted > 0 else n > 0 for n, wanted in zip(found, shape, strict=True)
+        ):
+            return f"{name} has shape {list(found)}"
+    if not len(tensors["decays"]) == len(tensors["knots"]) <= most:
+        return f"knots for {len(tensors['knots'])} scores"
+    if any(tensors[name].numel() != 1 for name in NUMBERS) or int(tensors["neighbours"]) < 1:
         return "centre, threshold and neighbours are one number each"
-    if not all(bool(one.isfinite().all()) for one in tensors.values()) or (decays <= 0).any():
+    if not all(bool(one.isfinite().all()) for one in tensors.values()):
         return "a number in it is not usable"
-    return None
+    decays = torch.cat([tensors["decays"], tensors["total_decays"]])
+    return "a number in it is not usable" if (decays <= 0).any() else None

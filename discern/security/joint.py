@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from discern.security.change import Ball, slope_of
-from discern.security.guard import knn_distance
 from discern.security.losses import margin
 
-Parts = Callable[[Tensor], tuple[Tensor, Tensor]]  # clip -> features [B, D], logits [B, K]
+Parts = Callable[[Tensor], tuple[Tensor, Tensor]]  # clip -> logits [B, K], strangeness [B]
 STEPS = 60
 AHEAD = 1.0  # once the wrong class leads by this, only looking known counts
 
@@ -25,21 +24,18 @@ def joint(
     clip: Tensor,
     label: Tensor,
     ball: Ball,
-    bank: Tensor,
-    neighbours: int,
     rng: torch.Generator,
     steps: int = STEPS,
 ) -> Tensor:
-    """PGD on the lead of a wrong class less the distance to known features.
+    """PGD on the lead of a wrong class less the strangeness, of which 1 is the guard's threshold.
 
     Kept is, of the points with a wrong answer, the one that looks most known.
     """
     shape = (-1, *([1] * (clip.ndim - 1)))
 
     def climb(moved: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = parts(moved)
-        lead = margin(logits.float(), label)
-        far = knn_distance(bank, features, neighbours)
+        logits, strange = parts(moved)
+        lead, far = margin(logits.float(), label), strange.float()
         return lead.clamp(max=AHEAD) - far, torch.stack([lead, far], dim=1)
 
     moved = ball.start(clip, rng)

@@ -27,7 +27,7 @@ from discern.gallery.search import Index
 from discern.gallery.store import Gallery, read
 from discern.models.weights import Bundle
 from discern.predict import load, look, model_frames, named, preprocessing, require_classifier
-from discern.security.guard import Evidence
+from discern.security.scores import Evidence
 from discern.serve.queue import Batcher
 from discern.serve.settings import ServeConfig
 from discern.serve.watch import Watched

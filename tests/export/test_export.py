@@ -151,7 +151,7 @@ def test_altered_exports_are_refused(place: Path, tmp_path: Path) -> None:
 def test_the_graph_is_the_model(place: Path) -> None:
     bundle = load_bundle(place / "model")
     graph = Graph(bundle).eval()
-    assert outputs_of(graph) == ("probabilities", "logits", "features", "verdict")
+    assert outputs_of(graph) == ("probabilities", "logits", "features", "stem", "verdict")
     for kind in kinds_of(bundle):
         frames = example(bundle, kind, 3)
         clip = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1

@@ -83,7 +83,7 @@ def test_a_folder_of_timm(vit: Any, tmp_path: Path, changes: dict[str, Any]) -> 
     assert bundle.preprocess == {"height": 32, "width": 32}
     first = theirs.num_prefix_tokens
     for frames in (1, 2):  # an image, and the still clip of it
-        tokens, pooled = bundle.model.backbone(ours(pixels_of(), frames))
+        tokens, pooled, _ = bundle.model.backbone(ours(pixels_of(), frames))
         torch.testing.assert_close(tokens, expected[:, first:], rtol=0, atol=1e-5)
         wanted = expected[:, 0] if first else expected.mean(1)
         torch.testing.assert_close(pooled, wanted, rtol=0, atol=1e-5)
@@ -96,7 +96,7 @@ def test_other_resolutions_and_lengths(vit: Any, tmp_path: Path) -> None:
     theirs, folder = _timm(vit, tmp_path / "vit", dynamic_img_size=True)
     expected = theirs.forward_features(scaled(pixels_of(48)))
     backbone = load_public(str(folder)).model.backbone
-    tokens, pooled = backbone(ours(pixels_of(48)))
+    tokens, pooled, _ = backbone(ours(pixels_of(48)))
     torch.testing.assert_close(tokens, expected[:, 1:], rtol=0, atol=1e-5)
     torch.testing.assert_close(pooled, expected[:, 0], rtol=0, atol=1e-5)
     places = torch.randn(6, 5)

@@ -61,7 +61,7 @@ def test_same_features_as_timm(vit: Any, tubelet: int) -> None:
     config = _config(tubelet=tubelet)
     backbone = _ours(theirs, config)
     for frames in (1, tubelet):  # an image, and the still clip of it
-        tokens, pooled = backbone(images.unsqueeze(2).expand(-1, -1, frames, -1, -1))
+        tokens, pooled, _ = backbone(images.unsqueeze(2).expand(-1, -1, frames, -1, -1))
         torch.testing.assert_close(tokens, expected[:, 1:], rtol=0, atol=1e-5)
         torch.testing.assert_close(pooled, expected[:, 0], rtol=0, atol=1e-5)
         assert torch.equal(pooled, backbone(images.unsqueeze(2)).pooled)

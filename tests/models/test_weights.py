@@ -24,7 +24,8 @@ from discern.models.weights import (
     save_bundle,
 )
 from discern.security.certainty import Certainty
-from discern.security.guard import Evidence, GuardConfig, fit_guard
+from discern.security.guard import GuardConfig, fit_guard
+from discern.security.scores import Evidence
 from tests.tiny import backbone_config, generator_config, rng
 
 
@@ -42,7 +43,7 @@ def _model(seed: int = 0, **changes: Any) -> Model:
 
 def _guarded() -> Certainty:
     features = torch.randn(120, 32, generator=rng())
-    found = Evidence(features, features[:, :2], features[:, 0])
+    found = Evidence(features, features[:, :2], features, features[:, 0])
     guard, facts = fit_guard(found, torch.zeros(120).long(), found, GuardConfig())
     assert guard is not None
     return Certainty(temperature=1.25, guards={Kind.IMAGE: guard}, facts={"image": facts})

@@ -112,7 +112,8 @@ def test_the_penalty_is_gamma_times_the_mean_squared_gradient_of_real_and_fake()
 def _NOTHING(count: int) -> Any:
     from discern.models.backbone import Features
 
-    return Features(torch.zeros(count, 4, 2), torch.zeros(count, 2))
+    tokens = torch.zeros(count, 4, 2)
+    return Features(tokens, torch.zeros(count, 2), tokens)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from discern.models.discriminator import DiscriminatorConfig
 from discern.models.model import Model, ModelConfig
 from discern.predict import evidence
 from discern.recipes.certainty import learn_certainty
-from discern.security.guard import Evidence, GuardConfig
+from discern.security.guard import WEIGHTS, GuardConfig
+from discern.security.scores import Evidence
 from tests.tiny import backbone_config, random_sets
 
 
@@ -66,7 +67,7 @@ def test_without_a_discriminator_its_score_is_left_out() -> None:
     known, fresh = halves(random_sets(images=80))
     config = GuardConfig(false_alarms=0.05)
     sure = learn_certainty(model(head=False), known, fresh, config, seed=0)
-    assert sure.facts["image"]["scores"] == ["knn", "energy"] and not sure.asks_head
+    assert sure.facts["image"]["scores"] == list(WEIGHTS)[:-1] and not sure.asks_head
     unasked = GuardConfig(false_alarms=0.05, head=False)
     assert not learn_certainty(model(), known, fresh, unasked, seed=0).asks_head
 
@@ -83,7 +84,7 @@ def test_a_large_training_set_is_not_looked_at_whole(monkeypatch: pytest.MonkeyP
     config = GuardConfig(false_alarms=0.05, bank=24)
     sure = learn_certainty(model(), known, fresh, config, seed=0)
     assert looked == [100, 24]  # all of the fresh ones, some of the known ones
-    assert sure.guards[Kind.IMAGE].bank.shape == (24, 32)
+    assert sure.guards[Kind.IMAGE].known.bank.shape == (24, 32)
 
 
 def test_weights_that_broke_make_neither() -> None:

@@ -9,13 +9,14 @@ import torch
 from discern.clip import Kind
 from discern.errors import IntegrityError
 from discern.security.certainty import Certainty, read_certainty
-from discern.security.guard import Evidence, GuardConfig, fit_guard
+from discern.security.guard import GuardConfig, fit_guard
+from discern.security.scores import Evidence
 from tests.tiny import rng
 
 
 def some(count: int, seed: int) -> Evidence:
     features = torch.randn(count, 8, generator=rng(seed)) + 3
-    return Evidence(features, features[:, :2])
+    return Evidence(features, features[:, :2], features)
 
 
 def certainty() -> Certainty:
@@ -36,9 +37,9 @@ def test_one_item_is_judged() -> None:
     sure = certainty()
     usual = sure.judge(Kind.IMAGE, some(1, 5))
     assert usual.keys() == {"unknown", "guard_score", "threshold"} and usual["unknown"] is False
-    odd = Evidence(-some(1, 5).features, torch.zeros(1, 2))
+    odd = Evidence(-some(1, 5).features, torch.zeros(1, 2), torch.zeros(1, 8))
     assert sure.judge(Kind.IMAGE, odd)["unknown"] is True
-    broken = Evidence(torch.full((1, 8), float("nan")), torch.zeros(1, 2))
+    broken = Evidence(torch.full((1, 8), float("nan")), torch.zeros(1, 2), torch.zeros(1, 8))
     assert sure.judge(Kind.IMAGE, broken)["unknown"] is True
     assert Certainty().judge(Kind.IMAGE, odd) == {}
 

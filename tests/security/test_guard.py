@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import OAS, EmpiricalCovariance
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
@@ -16,19 +17,18 @@ from discern.errors import IntegrityError
 from discern.evaluate.metrics import clopper_pearson
 from discern.security.guard import (
     KNOTS,
-    PARTS,
-    Evidence,
+    WEIGHTS,
     GuardConfig,
     Scale,
     calibrate,
     combined,
-    energy,
     fit_guard,
+    fit_scale,
     items_needed,
-    knn_distance,
     read_guard,
     spread,
 )
+from discern.security.scores import Evidence, energy, fit_gaussian, knn_distance, raw_scores
 from tests.tiny import rng
 
 WIDTH, CLASSES = 12, 3
@@ -44,12 +44,13 @@ def evidence(
     features = centres + tight * 0.6 * torch.randn(count, WIDTH, generator=random)
     features[:, -1] += shift
     logits = features[:, :CLASSES] * (1 if shift == 0 else 0.5)
+    stem = torch.randn(count, WIDTH, generator=random) + shift
     verdict = torch.randn(count, generator=random) + shift if head else None
-    return Evidence(features, logits, verdict), labels
+    return Evidence(features, logits, stem, verdict), labels
 
 
 def flagged(guard: object, found: Evidence) -> int:
-    return int((combined(guard.surprise(found)) > guard.threshold).sum())  # type: ignore[attr-defined]
+    return int((guard.strangeness(found) > guard.threshold).sum())  # type: ignore[attr-defined]
 
 
 def test_distance_is_that_of_scikit_learn() -> None:
@@ -69,7 +70,7 @@ def test_energy_is_minus_the_logarithm_of_the_partition() -> None:
 
 def test_surprise_rises_with_the_score_and_is_its_rarity() -> None:
     raw = torch.randn(1, 20_000, generator=rng(0), dtype=torch.float64)
-    scale, _ = calibrate(raw, 0.01)
+    scale = fit_scale(raw)
     at = torch.linspace(-9, 9, 400, dtype=torch.float64)[None]
     surprise = scale.surprise(at)[0]
     assert (surprise.diff() > 0).all()  # below, inside and beyond what was seen
@@ -80,9 +81,9 @@ def test_surprise_rises_with_the_score_and_is_its_rarity() -> None:
 
 
 def test_known_scores_that_are_all_alike_have_a_scale() -> None:
-    scale, threshold = calibrate(torch.ones(2, 200, dtype=torch.float64), 0.01)
+    scales, threshold = calibrate(torch.ones(2, 200, dtype=torch.float64), 0.01)
     assert math.isfinite(threshold)
-    found = scale.surprise(torch.tensor([[0.5, 1.0, 2.0]] * 2, dtype=torch.float64))
+    found = scales.each.surprise(torch.tensor([[0.5, 1.0, 2.0]] * 2, dtype=torch.float64))
     assert found.isfinite().all() and (found.diff(dim=1) >= 0).all()
 
 
@@ -133,7 +134,7 @@ def test_a_fold_is_not_measured_against_itself() -> None:
     guard, _ = fit_guard(known, labels, None, GuardConfig(neighbours=1))
     assert guard is not None
     # each trained item is its own nearest neighbour in the whole bank, at no distance
-    assert float(guard.scale.knots[0, KNOTS // 2]) > 0.05
+    assert float(guard.scales.each.knots[list(WEIGHTS).index("knn"), KNOTS // 2]) > 0.05
 
 
 @pytest.mark.parametrize(("rate", "items"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.5, 1)])
@@ -162,44 +163,91 @@ def areas(guard: object, new: Evidence, odd: Evidence) -> tuple[float, float]:
     """AUROC of the guard and of k-NN alone, by scikit-learn."""
     truth = np.repeat([0, 1], [len(new.features), len(odd.features)])
     both = [guard.surprise(one) for one in (new, odd)]  # type: ignore[attr-defined]
-    total = torch.cat([combined(one) for one in both])
-    nearest = torch.cat([one[0] for one in both])
+    total = torch.cat([guard.strangeness(one) for one in (new, odd)])  # type: ignore[attr-defined]
+    nearest = torch.cat([one[list(WEIGHTS).index("knn")] for one in both])
     return roc_auc_score(truth, total.numpy()), roc_auc_score(truth, nearest.numpy())
 
 
-@pytest.mark.parametrize("shift", [0.5, 1.0, 2.0, 4.0])
-def test_useless_scores_hardly_hurt(shift: float) -> None:
+def test_what_only_one_score_sees_is_found() -> None:
     known, labels = evidence(400, 0)
     guard, _ = fit_guard(known, labels, evidence(1000, 1)[0], GuardConfig())
-    assert guard is not None and guard.names == list(PARTS)
-    new = evidence(3000, 2)[0]
-    odd = evidence(3000, 3, shift=shift)[0]
-    # the worst there is: on unknown items both other scores say that all is most usual
-    odd = odd._replace(logits=torch.full_like(odd.logits, 50.0), verdict=torch.zeros(3000))
-    ours, nearest = areas(guard, new, odd)
-    rest = sum(PARTS.values()) - 1
-    assert 1 - ours <= (1 + rest) * (1 - nearest) + 0.003
-    assert ours > nearest - 0.02
-
-
-def test_what_only_another_score_sees_is_found() -> None:
-    known, labels = evidence(400, 0)
-    guard, _ = fit_guard(known, labels, evidence(1000, 1)[0], GuardConfig())
+    assert guard is not None and guard.names == list(WEIGHTS)
     new, odd = evidence(2000, 2)[0], evidence(2000, 3)[0]
     for changed in (
         odd._replace(logits=odd.logits * 0 - 20.0),
-        odd._replace(verdict=torch.full((2000,), 30.0)),
-        odd._replace(verdict=torch.full((2000,), -30.0)),  # too real is strange as well
+        odd._replace(stem=odd.stem * 5),
+        odd._replace(verdict=torch.full((2000,), 60.0)),
+        odd._replace(verdict=torch.full((2000,), -60.0)),  # too real is strange as well
     ):
         ours, nearest = areas(guard, new, changed)
         assert nearest < 0.55 and ours > 0.95
 
 
-def test_without_a_verdict_there_are_two_scores() -> None:
+def test_a_score_that_finds_all_usual_takes_nothing_from_the_others() -> None:
+    known, labels = evidence(400, 0)
+    guard, _ = fit_guard(known, labels, evidence(1000, 1)[0], GuardConfig())
+    assert guard is not None
+    new, odd = evidence(2000, 2)[0], evidence(2000, 3, shift=4.0)[0]
+    sure = odd._replace(logits=torch.full_like(odd.logits, 500.0), verdict=torch.zeros(2000))
+    assert areas(guard, new, sure)[0] > 0.99
+
+
+def test_many_weak_signs_add_up() -> None:
+    # surprise of known items is exponential; that of odd ones here half as much again, each alone
+    shape = (len(WEIGHTS) - 1, 3000)
+    drawn = torch.rand(2, *shape, generator=rng(0), dtype=torch.float64).log().neg()
+    each = torch.cat([drawn[0], 1.5 * drawn[1]], dim=1)
+    truth = np.repeat([0, 1], 3000)
+    total = roc_auc_score(truth, combined(each).numpy())
+    assert total > max(roc_auc_score(truth, one) for one in each.numpy()) + 0.05
+
+
+def test_distance_is_that_of_the_empirical_covariance_where_items_are_many() -> None:
+    mixed = torch.randn(WIDTH, WIDTH, generator=rng(0))
+    known = torch.randn(200_000, WIDTH, generator=rng(1)) @ mixed + 3
+    query = torch.randn(300, WIDTH, generator=rng(2)) @ mixed + 3
+    reference = EmpiricalCovariance().fit(known.numpy()).mahalanobis(query.numpy())
+    found = fit_gaussian(known).distance(query)
+    np.testing.assert_allclose(found.numpy(), reference, rtol=0.02)
+
+
+def test_few_items_shrink_the_covariance_as_scikit_learn_does() -> None:
+    known = torch.randn(30, WIDTH, generator=rng(0), dtype=torch.float64) * torch.arange(1, 13)
+    reference = OAS().fit(known.numpy()).covariance_
+    whiten = fit_gaussian(known).whiten.double()
+    covariance = torch.linalg.inv(whiten @ whiten.T).numpy()
+    # ours counts one item less, that the mean has used up
+    np.testing.assert_allclose(covariance * 29 / 30, reference, rtol=0.05, atol=0.5)
+
+
+def test_relative_distance_is_that_to_the_classes_less_that_to_the_whole() -> None:
+    known, labels = evidence(600, 0)
+    guard, _ = fit_guard(known, labels, evidence(200, 1)[0], GuardConfig())
+    assert guard is not None
+    found = raw_scores(guard.known, evidence(50, 2)[0], 10, 0.0)
+    names = list(WEIGHTS)
+    whole = guard.known.whole.distance(evidence(50, 2)[0].features)
+    torch.testing.assert_close(
+        found[names.index("relative")], found[names.index("classes")] - whole
+    )
+    # a mean for each class: an item in the middle of a cluster is near, one between them is far
+    centre = 4 * F.one_hot(torch.tensor([1]), WIDTH).float()
+    middle = torch.full((1, WIDTH), 0.0)
+    middle[0, :CLASSES] = 4 / CLASSES
+    assert guard.known.classes.distance(centre) < 1 < guard.known.classes.distance(middle)
+
+
+def test_items_that_are_all_alike_have_a_distance() -> None:
+    found = fit_gaussian(torch.ones(20, WIDTH)).distance(torch.ones(2, WIDTH))
+    assert found.isfinite().all() and (found < 1e-3).all()
+    assert fit_gaussian(torch.ones(20, WIDTH)).distance(torch.zeros(2, WIDTH)).isfinite().all()
+
+
+def test_without_a_verdict_there_is_one_score_less() -> None:
     known, labels = evidence(200, 0, head=False)
     guard, facts = fit_guard(known, labels, evidence(200, 1, head=False)[0], GuardConfig())
-    assert guard is not None and facts["scores"] == ["knn", "energy"]
-    assert guard.surprise(evidence(5, 2)[0]).shape == (2, 5)  # a verdict that is there is not used
+    assert guard is not None and facts["scores"] == list(WEIGHTS)[:-1]
+    assert guard.surprise(evidence(5, 2)[0]).shape == (5, 5)  # a verdict that is there is not used
 
 
 def test_the_bank_is_bounded_and_fair_to_classes() -> None:
@@ -209,9 +257,9 @@ def test_the_bank_is_bounded_and_fair_to_classes() -> None:
     assert labels[chosen].bincount().tolist() == [25, 25, 10]
     known, names = evidence(300, 0)
     guard, _ = fit_guard(known, names, evidence(200, 1)[0], GuardConfig(bank=64))
-    assert guard is not None and guard.bank.shape == (64, WIDTH)
+    assert guard is not None and guard.known.bank.shape == (64, WIDTH)
     again, _ = fit_guard(known, names, evidence(200, 1)[0], GuardConfig(bank=64))
-    assert again is not None and torch.equal(guard.bank, again.bank)
+    assert again is not None and torch.equal(guard.known.bank, again.known.bank)
 
 
 def test_what_is_stored_comes_back() -> None:
@@ -221,6 +269,7 @@ def test_what_is_stored_comes_back() -> None:
     again = read_guard(guard.tensors(), WIDTH, True, "here")
     new = evidence(50, 2)[0]
     assert torch.equal(again.surprise(new), guard.surprise(new))
+    assert torch.equal(again.strangeness(new), guard.strangeness(new))
     assert again.threshold == guard.threshold and again.neighbours == guard.neighbours
 
 
@@ -229,9 +278,14 @@ def test_what_is_stored_comes_back() -> None:
     [
         {"bank": torch.zeros(4, WIDTH + 1)},
         {"bank": torch.zeros(0, WIDTH)},
+        {"classes_means": torch.zeros(0, WIDTH)},
+        {"whole_means": torch.zeros(2, WIDTH)},
+        {"stem_whiten": torch.zeros(WIDTH, WIDTH + 1)},
+        {"stem_whiten": torch.full((WIDTH, WIDTH), float("inf"))},
         {"knots": torch.zeros(2, KNOTS)},
-        {"decays": torch.zeros(3)},
-        {"decays": torch.ones(4)},
+        {"decays": torch.zeros(6)},
+        {"decays": torch.ones(7)},
+        {"total_decays": torch.zeros(1)},
         {"threshold": torch.tensor(float("nan"))},
         {"threshold": torch.zeros(2)},
         {"neighbours": torch.tensor(0)},
@@ -246,6 +300,15 @@ def test_what_is_no_guard_is_refused(change: dict[str, Tensor]) -> None:
         read_guard(guard.tensors() | change, WIDTH, True, "here")
     with pytest.raises(IntegrityError, match="knots"):  # a model without a discriminator
         read_guard(guard.tensors(), WIDTH, False, "here")
+
+
+def test_strangeness_is_rarity_among_known_items() -> None:
+    known, labels = evidence(400, 0)
+    guard, _ = fit_guard(known, labels, evidence(4000, 1)[0], GuardConfig())
+    assert guard is not None and guard.threshold == pytest.approx(-math.log(0.01), abs=0.4)
+    new = guard.strangeness(evidence(4000, 2)[0])
+    for share in (0.5, 0.2, 0.05, 0.01):
+        assert float((new > -math.log(share)).double().mean()) == pytest.approx(share, rel=0.35)
 
 
 def test_scale_is_a_tuple_of_two() -> None:

@@ -1,0 +1,38 @@
+"""What a model says of items to those who judge them: clip [B, C, T, H, W] in, Evidence out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from discern.models.model import Model
+from discern.security.scores import Evidence
+
+
+class Witness(nn.Module):
+    """The parts of a tuned model that an answer and its guard need, and no other.
+
+    With `head` the discriminator gives its verdict, by the encoder that it was trained with.
+    """
+
+    def __init__(self, model: Model, *, head: bool) -> None:
+        super().__init__()
+        assert model.classifier is not None
+        self.backbone, self.head = model.backbone, model.classifier.head
+        self.encoder = model.encoder
+        self.discriminator = model.discriminator if head else None
+
+    def forward(self, clip: Tensor) -> Evidence:
+        seen = self.backbone(clip)
+        logits = self.head(seen.pooled).float()
+        # tuning bends the stem to the classes: as it was before, it sees more of what is strange
+        if self.encoder is None:
+            stem, own = seen.stem, seen
+        elif self.discriminator is None:
+            stem, own = self.encoder.stem(clip), seen
+        else:
+            own = self.encoder(clip)
+            stem = own.stem
+        verdict = None
+        if self.discriminator is not None:
+            verdict = self.discriminator.judge_whole(own.pooled, detach=False)
+        return Evidence(seen.pooled.float(), logits, stem.mean(dim=1).float(), verdict)
