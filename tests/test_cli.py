@@ -40,7 +40,7 @@ OPTIONS = {
         *("--host", "--port", "--token-file", "--gallery", "--workers", "--tls-cert", "--tls-key"),
         *("--insecure", "--require-signature", "--may-enroll", "--watch"),
     },
-    "export": {"--to", "--out", "--check", "--seed", "--require-signature"},
+    "export": {"--to", "--out", "--precision", "--check", "--seed", "--require-signature"},
     "attack": {
         *("--norm", "--eps", "--suite", "--items", "--steps", "--out", "--at-least", "--seed"),
         *("--certify", "--require-signature"),

@@ -81,12 +81,15 @@ def load_exported(folder: Path) -> Exported:
             head=bool(about["head"]),
             where=str(guard),
         ),
-        runners={Kind(k): runner(folder / one["file"]) for k, one in about["graphs"].items()},
+        runners={
+            Kind(kind): runner(folder / one["file"], str(about.get("precision", "fp32")))
+            for kind, one in about["graphs"].items()
+        },
     )
 
 
-def onnx_runner(path: Path) -> Runner:
-    """An onnxruntime session on the CPU."""
+def onnx_runner(path: Path, precision: str = "fp32") -> Runner:
+    """An onnxruntime session on the CPU, in the precision of its file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -109,9 +112,13 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
-def openvino_runner(path: Path) -> Runner:
-    """A compiled OpenVINO model on the CPU, in single precision."""
-    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+def openvino_runner(path: Path, precision: str = "fp32") -> Runner:
+    """A compiled OpenVINO model on the CPU.
+
+    Single precision, but for what the file says is int8; or bf16, where the CPU computes in it.
+    """
+    hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    compiled = openvino_core().compile_model(path, "CPU", hint)
     names = [next(iter(one.get_names())) for one in compiled.outputs]
 
     def run(frames: np.ndarray) -> dict[str, np.ndarray]:
@@ -121,7 +128,10 @@ def openvino_runner(path: Path) -> Runner:
     return run
 
 
-RUNNERS: dict[str, Callable[[Path], Runner]] = {"onnx": onnx_runner, "openvino": openvino_runner}
+RUNNERS: dict[str, Callable[[Path, str], Runner]] = {
+    "onnx": onnx_runner,
+    "openvino": openvino_runner,
+}
 
 
 def _about(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +14,15 @@ from torch import Tensor
 from torch.export import Dim
 
 from discern.export.graph import INPUT, Graph, outputs_of
+from discern.export.quantize import to_int8
 from discern.export.run import openvino_core
 
 OPSET = 20
-Writer = Callable[[Graph, Tensor, Path], list[str]]  # graph, example of two, stem -> file names
+# graph, example of two, stem, frames that ranges of int8 come from -> file names
+Writer = Callable[[Graph, Tensor, Path, Tensor | None], list[str]]
 
 
-def write_onnx(graph: Graph, frames: Tensor, stem: Path) -> list[str]:
+def write_onnx(graph: Graph, frames: Tensor, stem: Path, ranges: Tensor | None) -> list[str]:
     """stem.onnx, with a batch of any size and the weights inside."""
     import onnx  # noqa: F401  # named in the error where it is missing
     import onnxscript  # noqa: F401
@@ -39,14 +42,16 @@ def write_onnx(graph: Graph, frames: Tensor, stem: Path) -> list[str]:
         )
         assert program is not None
         program.save(path)
+        if ranges is not None:
+            to_int8(path, ranges)
     return [path.name]
 
 
-def write_openvino(graph: Graph, frames: Tensor, stem: Path) -> list[str]:
-    """stem.xml and stem.bin, by way of ONNX; numbers stay of single precision."""
+def write_openvino(graph: Graph, frames: Tensor, stem: Path, ranges: Tensor | None) -> list[str]:
+    """stem.xml and stem.bin, by way of ONNX; numbers stay of its precision."""
     import openvino
 
-    write_onnx(graph, frames, stem)
+    write_onnx(graph, frames, stem, ranges)
     path = stem.with_suffix(".onnx")
     try:
         # read by the core: the converter in Python would report its use over the network
@@ -57,8 +62,9 @@ def write_openvino(graph: Graph, frames: Tensor, stem: Path) -> list[str]:
     return [f"{stem.name}.xml", f"{stem.name}.bin"]
 
 
-def write_program(graph: Graph, frames: Tensor, stem: Path) -> list[str]:
+def write_program(graph: Graph, frames: Tensor, stem: Path, ranges: Tensor | None) -> list[str]:
     """stem.pt2, for `torch.export.load`."""
+    assert ranges is None
     path = stem.with_suffix(".pt2")
     with _quiet():
         program = torch.export.export(
@@ -78,7 +84,12 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "program": ".pt2"}
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells its stages, and warns of what it does itself."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    """Exporters tell their stages, and warn of what they do themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

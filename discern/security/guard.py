@@ -116,7 +116,8 @@ def read_guard(tensors: Mapping[str, Tensor], width: int, head: bool, where: str
     fault = _misfit(tensors, width, len(WEIGHTS) if head else len(WEIGHTS) - 1)
     if fault:
         raise IntegrityError(
-            f"{where}: not a guard for this model ({fault}): copy the bundle again, or train with this version"
+            f"{where}: not a guard for this model ({fault}): "
+            "copy the bundle again, or train with this version"
         )
     return Guard(
         known=read_known(tensors),

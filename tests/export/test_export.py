@@ -10,66 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from discern.cli import main
-from discern.data.clipset import ClipSet
 from discern.errors import GateError, IntegrityError, UsageError
 from discern.export import writers
 from discern.export.graph import Graph, example, kinds_of, outputs_of
 from discern.export.run import load_exported
-from discern.models.backbone import BackboneConfig
-from discern.models.discriminator import DiscriminatorConfig
-from discern.models.model import Model, ModelConfig
-from discern.models.weights import load_bundle, save_bundle
+from discern.models.weights import load_bundle
 from discern.predict import predict_files
 from discern.recipes import export as recipe
-from discern.recipes.certainty import learn_certainty
 from discern.recipes.export import export
 from discern.seal.keys import make_signing_key
 from discern.seal.sign import requiring
-from discern.security.guard import GuardConfig
-from tests.test_docs import write_clip
-from tests.tiny import random_sets
-
-NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "openvino")}
-
-
-def _need(to: str) -> None:
-    for name in NEEDS.get(to, ()):
-        pytest.importorskip(name, reason=f"{name} is missing: pip install 'discern[export]'")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with a guard that asks the discriminator, an image and a clip."""
-    folder = tmp_path_factory.mktemp("export")
-    torch.manual_seed(0)
-    shape = BackboneConfig(width=32, depth=2, heads=2, patch=4)
-    config = ModelConfig(
-        backbone=shape, discriminator=DiscriminatorConfig(hidden=16), classes=3, own_encoder=True
-    )
-    model = Model(config).eval()
-    assert model.classifier is not None
-    model.classifier.head.weight.data *= 30
-    sets: dict[Any, ClipSet] = dict(random_sets(images=60, clips=40))
-    sure = learn_certainty(model, sets, sets, GuardConfig(false_alarms=0.2), 0)
-    assert sure.asks_head and sure.temperature is not None
-    size = {"height": 16, "width": 16, "frames": 4, "stored_frames": 6}
-    save_bundle(
-        folder / "model", model, labels=list("abc"), preprocess=size, made={}, certainty=sure
-    )
-    drawn = np.random.default_rng(0)
-    for number in range(3):
-        pixels = np.kron(drawn.integers(0, 256, (5, 4, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    write_clip(folder / "clip.mp4", drawn.integers(0, 256, (8, 32, 32, 3)))
-    return folder
+from tests.export.conftest import need
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_files_get_the_same_answers(to: str, place: Path, tmp_path: Path) -> None:
-    _need(to)
+    need(to)
     found = export(place / "model", to, tmp_path / "out")
     for kind in ("image", "clip"):
         assert max(found["parity"][kind]["largest_difference"].values()) <= 1e-4
@@ -89,7 +47,7 @@ def test_files_get_the_same_answers(to: str, place: Path, tmp_path: Path) -> Non
 
 
 def test_one_graph_may_be_named(place: Path, tmp_path: Path, capsys: Any) -> None:
-    _need("onnx")
+    need("onnx")
     words = ["export", str(place / "model"), "--to", "onnx", "--out", str(tmp_path / "out")]
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["graphs"]["image"] == "image.onnx"
@@ -134,7 +92,7 @@ def test_what_differs_is_not_kept(
 
 
 def test_altered_exports_are_refused(place: Path, tmp_path: Path) -> None:
-    _need("onnx")
+    need("onnx")
     export(place / "model", "onnx", tmp_path / "out")
     graph = tmp_path / "out" / "image.onnx"
     data = bytearray(graph.read_bytes())
