@@ -112,6 +112,9 @@ def _written(
     parity: dict[str, Any] = {}
     names: list[str] = []
     checked = _items(bundle, check, seed)
+    missing = [kind for kind, items in checked.items() if items.labels[0] < 0]
+    if missing and precision != "fp32":
+        raise UsageError(f"--check: holds no {missing[0]}, and the model takes them: add some")
     with progress_bar("exporting") as bar:
         for place, (kind, items) in enumerate(checked.items()):
             bar(place / len(checked), str(kind))
@@ -124,10 +127,6 @@ def _written(
             if precision == "fp32":
                 parity[str(kind)] = _parity(graph, runner, items.frames, path)
             else:
-                if items.labels[0] < 0:
-                    raise UsageError(
-                        f"--check: holds no {kind}, and the model takes them: add some"
-                    )
                 rest = Items(items.frames[1::2], items.labels[1::2])
                 parity[str(kind)] = _as_often_right(graph, runner, rest, path, precision)
     guards = bundle.certainty.tensors()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from discern.models.discriminator import DiscriminatorConfig
 from discern.models.model import Model, ModelConfig
 from discern.models.weights import save_bundle
 from discern.recipes.certainty import learn_certainty
+from discern.recipes.export import export
 from discern.security.guard import GuardConfig
 from tests.test_docs import write_clip
 from tests.tiny import random_sets
@@ -53,3 +56,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels).save(folder / f"{number}.png")
     write_clip(folder / "clip.mp4", drawn.integers(0, 256, (8, 32, 32, 3)))
     return folder
+
+
+@pytest.fixture(scope="package")
+def exported(
+    place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Path, dict[str, Any]]]:
+    """Form -> its folder and what `export` said; each is written once."""
+
+    @functools.cache
+    def written(to: str) -> tuple[Path, dict[str, Any]]:
+        need(to)
+        out = tmp_path_factory.mktemp(to) / "out"
+        return out, export(place / "model", to, out)
+
+    return written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,21 @@ from discern.recipes import export as recipe
 from discern.recipes.export import export
 from discern.seal.keys import make_signing_key
 from discern.seal.sign import requiring
-from tests.export.conftest import need
+
+Exported = Callable[[str], tuple[Path, dict[str, Any]]]
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
-def test_files_get_the_same_answers(to: str, place: Path, tmp_path: Path) -> None:
-    need(to)
-    found = export(place / "model", to, tmp_path / "out")
+def test_files_get_the_same_answers(
+    to: str, place: Path, exported: Exported, tmp_path: Path
+) -> None:
+    out, found = exported(to)
     for kind in ("image", "clip"):
         assert max(found["parity"][kind]["largest_difference"].values()) <= 1e-4
         assert set(found["parity"][kind]["largest_difference"]) == {"1", "2", "7"}
     files = [*(place / f"{number}.png" for number in range(3)), place / "clip.mp4"]
     ours = predict_files(place / "model", files, top=3)
-    theirs = predict_files(tmp_path / "out", files, top=3)
+    theirs = predict_files(out, files, top=3)
     for one, other in zip(ours, theirs, strict=True):
         assert [x["label"] for x in one["top"]] == [x["label"] for x in other["top"]]
         for x, y in zip(one["top"], other["top"], strict=True):
@@ -43,32 +46,34 @@ def test_files_get_the_same_answers(to: str, place: Path, tmp_path: Path) -> Non
         assert one["guard_score"] == pytest.approx(other["guard_score"], abs=0.02)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    assert "error" in predict_files(tmp_path / "out", [broken])[0]
+    assert "error" in predict_files(out, [broken])[0]
 
 
-def test_one_graph_may_be_named(place: Path, tmp_path: Path, capsys: Any) -> None:
-    need("onnx")
-    words = ["export", str(place / "model"), "--to", "onnx", "--out", str(tmp_path / "out")]
+def test_one_graph_may_be_named(
+    place: Path, exported: Exported, tmp_path: Path, capsys: Any
+) -> None:
+    words = ["export", str(place / "model"), "--to", "program", "--out", str(tmp_path / "out")]
     assert main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["graphs"]["image"] == "image.onnx"
-    graph = str(tmp_path / "out" / "image.onnx")
+    assert json.loads(capsys.readouterr().out)["graphs"]["image"] == "image.pt2"
+    graph = str(exported("onnx")[0] / "image.onnx")
+    capsys.readouterr()
     assert main(["predict", graph, str(place / "0.png"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["label"] in "abc"
     assert main(words) == 2  # the folder is in use
 
 
-def test_an_export_is_no_signed_model(place: Path, tmp_path: Path) -> None:
-    export(place / "model", "program", tmp_path / "out")
+def test_an_export_is_no_signed_model(place: Path, exported: Exported, tmp_path: Path) -> None:
+    out, _ = exported("program")
     make_signing_key(tmp_path / "key")
     with requiring(tmp_path / "key.pub"), pytest.raises(IntegrityError, match="no signature"):
-        predict_files(tmp_path / "out", [place / "0.png"])
+        predict_files(out, [place / "0.png"])
 
 
-def test_a_program_gives_the_same(place: Path, tmp_path: Path) -> None:
-    found = export(place / "model", "program", tmp_path / "out")
+def test_a_program_gives_the_same(place: Path, exported: Exported) -> None:
+    out, found = exported("program")
     assert max(found["parity"]["clip"]["largest_difference"].values()) <= 1e-4
     with pytest.raises(UsageError, match=r"torch\.export\.load"):
-        predict_files(tmp_path / "out", [place / "0.png"])
+        predict_files(out, [place / "0.png"])
 
 
 def test_what_differs_is_not_kept(
@@ -91,9 +96,8 @@ def test_what_differs_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_altered_exports_are_refused(place: Path, tmp_path: Path) -> None:
-    need("onnx")
-    export(place / "model", "onnx", tmp_path / "out")
+def test_altered_exports_are_refused(exported: Exported, tmp_path: Path) -> None:
+    shutil.copytree(exported("onnx")[0], tmp_path / "out")
     graph = tmp_path / "out" / "image.onnx"
     data = bytearray(graph.read_bytes())
     data[len(data) // 2] ^= 1

@@ -40,21 +40,22 @@ def labelled(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_eight_bits_are_a_smaller_file_with_the_same_answers(
     to: str,
     place: Path,
+    exported: Callable[[str], tuple[Path, dict[str, Any]]],
     labelled: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     need(to)
     monkeypatch.setitem(MOST_LOST, "int8", 0.2)  # a network of random weights is unsure
-    whole = export(place / "model", to, tmp_path / "whole")
+    whole, said = exported(to)
     found = export(place / "model", to, tmp_path / "few", precision="int8", check=[str(labelled)])
-    assert found["precision"] == "int8" and whole["precision"] == "fp32"
+    assert found["precision"] == "int8" and said["precision"] == "fp32"
     weights = "image.onnx" if to == "onnx" else "image.bin"
-    sizes = [(tmp_path / folder / weights).stat().st_size for folder in ("few", "whole")]
+    sizes = [(folder / weights).stat().st_size for folder in (tmp_path / "few", whole)]
     assert sizes[0] < 0.8 * sizes[1]
     image = found["parity"]["image"]
     assert image["items"] == IMAGES // 2 and image["accuracy_fp32"] == 1.0
@@ -67,6 +68,7 @@ def test_eight_bits_are_a_smaller_file_with_the_same_answers(
     assert max(apart) > 0 and np.mean(apart) < 0.1
 
 
+@pytest.mark.slow
 def test_half_precision_is_told_to_openvino(
     place: Path,
     labelled: Path,
@@ -121,7 +123,6 @@ def test_fewer_bits_ask_for_labelled_items_of_every_kind(
     for file in labelled.glob("*/*.png"):
         (images / file.parent.name).mkdir(parents=True, exist_ok=True)
         (images / file.parent.name / file.name).write_bytes(file.read_bytes())
-    need("onnx")
     with pytest.raises(UsageError, match="holds no clip"):
         export(model, "onnx", tmp_path / "out", precision="int8", check=[str(images)])
     assert not (tmp_path / "out").exists()
