@@ -36,7 +36,7 @@ class GuardConfig:
     neighbours: int = 10  # the distance is that to the k-th nearest
     bank: int = 4096  # training features that are kept
     folds: int = 5
-    head: bool = True  # ask the discriminator too, which takes a pass of its own encoder
+    head: bool = False  # ask the discriminator too, which takes a pass of its own encoder
 
 
 class Scale(NamedTuple):

@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert model.classifier is not None
     model.classifier.head.weight.data *= 30
     sets: dict[Any, ClipSet] = dict(random_sets(images=60, clips=40))
-    sure = learn_certainty(model, sets, sets, GuardConfig(false_alarms=0.2), 0)
+    sure = learn_certainty(model, sets, sets, GuardConfig(false_alarms=0.2, head=True), 0)
     assert sure.asks_head and sure.temperature is not None
     size = {"height": 16, "width": 16, "frames": 4, "stored_frames": 6}
     save_bundle(

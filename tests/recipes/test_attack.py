@@ -31,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sets: dict[object, ClipSet] = dict(random_sets(images=60))  # type: ignore[arg-type]
     for items in sets.values():
         items.labels = items.labels % 2
-    sure = learn_certainty(model, sets, {}, GuardConfig(false_alarms=0.2), 0)  # type: ignore[arg-type]
+    sure = learn_certainty(model, sets, {}, GuardConfig(false_alarms=0.2, head=True), 0)  # type: ignore[arg-type]
     size = {"height": 16, "width": 16}
     save_bundle(
         folder / "model", model, labels=["dark", "light"], preprocess=size, made={}, certainty=sure

@@ -34,7 +34,7 @@ def halves(items: dict[Kind, ClipSet]) -> tuple[dict[Kind, ClipSet], dict[Kind, 
 
 def test_each_kind_has_its_guard() -> None:
     known, fresh = halves(random_sets(images=60, clips=40))
-    config = GuardConfig(false_alarms=0.05)
+    config = GuardConfig(false_alarms=0.05, head=True)
     sure = learn_certainty(model(), known, fresh, config, seed=0)
     assert set(sure.guards) == {Kind.IMAGE, Kind.CLIP} and sure.asks_head
     assert sure.temperature is not None
@@ -65,10 +65,10 @@ def test_without_validation_there_is_no_temperature() -> None:
 
 def test_without_a_discriminator_its_score_is_left_out() -> None:
     known, fresh = halves(random_sets(images=80))
-    config = GuardConfig(false_alarms=0.05)
+    config = GuardConfig(false_alarms=0.05, head=True)
     sure = learn_certainty(model(head=False), known, fresh, config, seed=0)
     assert sure.facts["image"]["scores"] == list(WEIGHTS)[:-1] and not sure.asks_head
-    unasked = GuardConfig(false_alarms=0.05, head=False)
+    unasked = GuardConfig(false_alarms=0.05)
     assert not learn_certainty(model(), known, fresh, unasked, seed=0).asks_head
 
 
