@@ -4,6 +4,7 @@
 #   make check     format, lint, types, floors          make docs       the pages, into site/
 #   make bench     the benchmarks, one JSON each
 #   make audit     known faults of what is installed (needs the network), and dist/sbom.json, its bill of materials
+#   make release   the wheel and its SHA-256 in dist/, built by tools whose hashes are in constraints-release.txt
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +15,7 @@ SETUPTOOLS := $(shell sed -n 's/^setuptools==/setuptools==/p' constraints.txt)
 AUDITORS := pip-audit==2.10.1 cyclonedx-bom==7.5.0
 TIMM := $(shell sed -n 's/^timm==/timm==/p' constraints.txt)
 
-.PHONY: demo test test-all check format docs bench audit install clean
+.PHONY: demo test test-all check format docs bench audit release install clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -80,6 +81,19 @@ audit: $(VENV)/dev.stamp
 	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --of JSON -o dist/sbom.json
 	@echo "Bill of materials: dist/sbom.json"
 	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+# from the commit and nothing else, dated as the commit: two builds of one commit are the same bytes
+BUILD := $(VENV)-release
+release:
+	test -x $(BUILD)/bin/python || $(PYTHON) -m venv $(BUILD)
+	$(BUILD)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+	  --requirement constraints-release.txt
+	rm -rf build/release dist/release
+	mkdir -p build/release dist/release
+	git archive HEAD | tar -x -C build/release
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(abspath $(BUILD))/bin/python -m build --no-isolation --wheel \
+	  --outdir dist/release build/release > build/release.log || { tail -n 20 build/release.log; exit 1; }
+	cd dist/release && sha256sum *.whl > SHA256SUMS && cat SHA256SUMS
 
 clean:
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
