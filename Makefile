@@ -92,7 +92,7 @@ release:
 	mkdir -p build/release dist/release
 	git archive HEAD | tar -x -C build/release
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(abspath $(BUILD))/bin/python -m build --no-isolation --wheel \
-	  --outdir dist/release build/release > build/release.log || { tail -n 20 build/release.log; exit 1; }
+	  --outdir dist/release build/release > build/release.log 2>&1 || { tail -n 20 build/release.log; exit 1; }
 	cd dist/release && sha256sum *.whl > SHA256SUMS && cat SHA256SUMS
 
 clean:
