@@ -30,10 +30,12 @@ def hardened() -> str:
         rows.append((NAMES[kind], f"{cell['minutes']:g}", seed, points(cell["accuracy"]), *held))
     some = next(iter(found["cells"].values()))
     flags = {flag for cell in found["cells"].values() for flag in cell["attack"]["flags"]}
+    commands = dict.fromkeys(cell["command"] for cell in found["cells"].values())
+    made = " ".join(f"`{command}`." for command in commands)
     note = (
         f"CIFAR-10 test images, L-inf, 8/255; a training uses "
         f"{some['hardware']['cores']} cores of {some['hardware']['cpu']} at most. Red flags: "
-        f"{'; '.join(sorted(flags)) or 'none'}. `{found['command']}`"
+        f"{'; '.join(sorted(flags)) or 'none'}. {made}"
     )
     adds = found["summary"].get("drawn_adds")
     if adds and "interval" in adds:

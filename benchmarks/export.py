@@ -153,7 +153,7 @@ def case(home: Path, size: str, side: int, patch: int, batch: int) -> dict[str, 
     }
     for to in RUNNERS:
         suffix = {"onnx": ".onnx", "openvino": ".xml"}[to]
-        runner = RUNNERS[to](work / to / f"{Kind.IMAGE}{suffix}")
+        runner = RUNNERS[to](work / to / f"{Kind.IMAGE}{suffix}", "fp32")
         runners[f"ours, {to}"] = lambda runner=runner: runner(frames)
     times: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(ROUNDS + 1):  # the first pays for what is loaded

@@ -54,10 +54,13 @@ def main() -> None:
         for cell in args.cells:
             if f"{cell}-{seed}" in done["cells"]:
                 continue
-            done["cells"][f"{cell}-{seed}"] = measured(cell, seed, cifar, args)
-            done["summary"] = summary(done["cells"])
             words = " ".join(["python", "benchmarks/harden.py", *sys.argv[1:]])
-            done["command"] = words.replace(str(args.out), "OUT")
+            command = words.replace(str(args.out), "OUT")
+            done["cells"][f"{cell}-{seed}"] = measured(cell, seed, cifar, args) | {
+                "command": command
+            }
+            done["summary"] = summary(done["cells"])
+            done["command"] = command
             TABLE.write_text(json.dumps(done, indent=1) + "\n")
             print(cell, seed, json.dumps(done["cells"][f"{cell}-{seed}"]), flush=True)
     print(json.dumps(done["summary"], indent=1))

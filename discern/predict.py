@@ -73,8 +73,8 @@ def probabilities(model: nn.Module, items: ClipSet) -> np.ndarray:
 def look(
     model: Model, batches: Iterable[Batch], *, head: bool, device: torch.device = CPU
 ) -> Evidence:
-    """Features, logits and, with `head`, the discriminator's verdict on all items."""
-    witness = Witness(model, head=head and model.discriminator is not None)
+    """What a model makes of all items, with `head` also the discriminator's verdict."""
+    witness = Witness(model, head=head)
     return together([witness(to_float(batch.clip.to(device))) for batch in batches])
 
 

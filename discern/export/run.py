@@ -88,7 +88,7 @@ def load_exported(folder: Path) -> Exported:
     )
 
 
-def onnx_runner(path: Path, precision: str = "fp32") -> Runner:
+def onnx_runner(path: Path, precision: str) -> Runner:
     """An onnxruntime session on the CPU, in the precision of its file."""
     import onnxruntime
 
@@ -112,7 +112,12 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
-def openvino_runner(path: Path, precision: str = "fp32") -> Runner:
+def openvino_capabilities() -> list[str]:
+    """Number formats, among others, that OpenVINO computes in on this CPU."""
+    return list(openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def openvino_runner(path: Path, precision: str) -> Runner:
     """A compiled OpenVINO model on the CPU.
 
     Single precision, but for what the file says is int8; or bf16, where the CPU computes in it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from discern.data.badfiles import BadFiles
 from discern.errors import GateError, UsageError
 from discern.evaluate.evaluate import measured_sets
 from discern.export.graph import INPUT, Graph, example, kinds_of, outputs_of
-from discern.export.run import ABOUT, FORMAT, GUARD, RUNNERS, Runner
+from discern.export.run import ABOUT, FORMAT, GUARD, RUNNERS, Runner, openvino_capabilities
 from discern.export.writers import SUFFIXES, WRITERS
 from discern.files import TEMPORARY, sha256, sync_folder, write_bytes, write_json
 from discern.models.weights import Bundle
@@ -54,9 +54,10 @@ def export(
     """Write the graphs of a model, and check that they give what it gives.
 
     Checked are items of the sources `check`, else made-up ones, in batches of 1, 2 and 7.  With
-    fewer bits (`precision` bf16 or int8) half of the items of `check`, which have labels, set the
-    ranges, and on the others accuracy may fall by `MOST_LOST`.  Raises UsageError, GateError
-    (probabilities differ by more than 1e-4, or accuracy falls; nothing is left written).
+    fewer bits (`precision` bf16 or int8) accuracy on the items of `check`, which have labels, may
+    fall by `MOST_LOST`; for int8 half of them set the ranges, and the others judge.  Raises
+    UsageError, GateError (probabilities differ by more than 1e-4, or accuracy falls; nothing is
+    left written).
     """
     started = time.monotonic()
     if to not in WRITERS:
@@ -73,6 +74,11 @@ def export(
         raise UsageError(
             f"--precision {precision}: is kept only if it is as often right: give --check SOURCE, "
             "items with one label each"
+        )
+    if precision == "bf16" and "BF16" not in openvino_capabilities():
+        raise UsageError(
+            "--precision bf16: this CPU does not compute in it, so nothing can be checked here: "
+            "export on one that does"
         )
     graph = Graph(bundle).eval()
     temporary = out.with_name(f"{TEMPORARY}{out.name[:40]}")
@@ -112,9 +118,8 @@ def _written(
     parity: dict[str, Any] = {}
     names: list[str] = []
     checked = _items(bundle, check, seed)
-    missing = [kind for kind, items in checked.items() if items.labels[0] < 0]
-    if missing and precision != "fp32":
-        raise UsageError(f"--check: holds no {missing[0]}, and the model takes them: add some")
+    if precision != "fp32":
+        _require_labelled(checked)
     with progress_bar("exporting") as bar:
         for place, (kind, items) in enumerate(checked.items()):
             bar(place / len(checked), str(kind))
@@ -127,8 +132,9 @@ def _written(
             if precision == "fp32":
                 parity[str(kind)] = _parity(graph, runner, items.frames, path)
             else:
-                rest = Items(items.frames[1::2], items.labels[1::2])
-                parity[str(kind)] = _as_often_right(graph, runner, rest, path, precision)
+                if ranges is not None:  # what set the ranges does not judge them
+                    items = Items(items.frames[1::2], items.labels[1::2])
+                parity[str(kind)] = _as_often_right(graph, runner, items, path, precision)
     guards = bundle.certainty.tensors()
     if guards:
         write_bytes(folder / GUARD, safetensors.torch.save(guards))
@@ -170,6 +176,15 @@ def _items(bundle: Bundle, check: Sequence[str], seed: int) -> dict[Kind, Items]
                 frames = torch.from_numpy(np.ascontiguousarray(items.take_even(order)))
                 found[kind] = Items(frames, torch.from_numpy(items.labels[order]))
     return found
+
+
+def _require_labelled(checked: Mapping[Kind, Items]) -> None:
+    """Of every kind two items at least, one for the ranges and one that judges."""
+    for kind, items in checked.items():
+        if items.labels[0] < 0:
+            raise UsageError(f"--check: holds no {kind}, and the model takes them: add some")
+        if len(items.labels) < 2:
+            raise UsageError(f"--check: holds one {kind} only: add some")
 
 
 def _runner(to: str, path: Path, graph: Graph, precision: str) -> Runner:

@@ -23,6 +23,7 @@ from discern.security.guard import GuardConfig
 from tests.test_docs import write_clip
 from tests.tiny import random_sets
 
+Exported = Callable[[str], tuple[Path, dict[str, Any]]]
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "openvino")}
 
 
@@ -59,9 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def exported(
-    place: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], tuple[Path, dict[str, Any]]]:
+def exported(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Form -> its folder and what `export` said; each is written once."""
 
     @functools.cache

@@ -23,8 +23,7 @@ from discern.recipes import export as recipe
 from discern.recipes.export import export
 from discern.seal.keys import make_signing_key
 from discern.seal.sign import requiring
-
-Exported = Callable[[str], tuple[Path, dict[str, Any]]]
+from tests.export.conftest import Exported
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
