@@ -1,17 +1,12 @@
-"""Light on a scene: batches lit anew for training, frames freed of uneven light."""
+"""Light on a scene: batches are lit anew for training."""
 
 from __future__ import annotations
 
 import math
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
-
-# Tan & Triggs 2010, section III: gamma, inner and outer Gaussian in pixels, contrast equalization
-GAMMA, INNER, OUTER = 0.2, 1.0, 2.0
-ALPHA, LIMIT = 0.1, 10.0
 
 
 class Draw(Protocol):
@@ -43,20 +38,3 @@ def relight(x: Tensor, strength: float, chance: float, draw: Draw) -> Tensor:
     soft = draw.uniform(0.03, 0.3).view(-1, 1, 1)
     gain = torch.exp(-fall * (1 + across()) - 2 * shade * torch.sigmoid((across() - edge) / soft))
     return (x + 1) * gain[:, None, None].to(x.dtype) - 1
-
-
-def even_light(frame: np.ndarray) -> np.ndarray:
-    """The texture of a frame without its light (Tan & Triggs 2010).
-
-    A power law, a difference of Gaussians, and contrast brought to one scale.  uint8 [H, W, 3] ->
-    uint8 [H, W, 3], all three channels alike
-    """
-    from scipy.ndimage import gaussian_filter  # takes half a second to import
-
-    grey = (frame.astype(np.float64).mean(axis=2) / 255) ** GAMMA
-    x = gaussian_filter(grey, INNER) - gaussian_filter(grey, OUTER)
-    x = x / ((np.abs(x) ** ALPHA).mean() ** (1 / ALPHA) + 1e-9)
-    x = x / ((np.minimum(np.abs(x), LIMIT) ** ALPHA).mean() ** (1 / ALPHA) + 1e-9)
-    x = np.tanh(x / LIMIT)  # in (-1, 1)
-    flat = np.clip(np.rint((x + 1) * 127.5), 0, 255).astype(np.uint8)
-    return np.repeat(flat[..., None], 3, axis=2)

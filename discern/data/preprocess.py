@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from discern.clip import Clip, Kind
-from discern.data.light import even_light
 from discern.data.sampling import Detail
 
 GREY = 128  # what surrounds a letterboxed frame
@@ -28,7 +27,6 @@ class PreprocessConfig:
     stored_frames: int = 16  # of a clip in memory, from which training draws `frames`
     # letterbox keeps all and the aspect; crop cuts the longer side; stretch ignores the aspect
     fit: Literal["letterbox", "crop", "stretch"] = "letterbox"
-    even_light: bool = False  # texture alone, without light and colour: faces in hard light
 
     @property
     def detail(self) -> Detail:
@@ -47,8 +45,7 @@ def prepare(clip: Clip, config: PreprocessConfig, kind: Kind | None = None) -> n
         frames = frames[:1]
     else:
         frames = frames[even_frames(len(frames), config.stored_frames)]
-    fitted = [fit_frame(frame, config) for frame in frames]
-    return np.stack([even_light(frame) for frame in fitted] if config.even_light else fitted)
+    return np.stack([fit_frame(frame, config) for frame in frames])
 
 
 def even_frames(available: int, wanted: int, moment: float = 0.0) -> np.ndarray:

@@ -215,9 +215,8 @@ def pair_scores(people: dict[str, np.ndarray], centre: np.ndarray) -> tuple[np.n
 
 @torch.inference_mode()
 def vectors_of(bundle: Bundle, batches: Sequence[Batch]) -> np.ndarray:
-    """Pooled features of the encoder that was tuned.  -> float32 [N, D]"""
-    encoder = bundle.model.backbone
-    found = [encoder(to_float(batch.clip)).pooled.float() for batch in batches]
+    """What the tuned model judges items by.  -> float32 [N, D]"""
+    found = [bundle.model.features(to_float(batch.clip)).pooled.float() for batch in batches]
     return torch.cat(found).numpy()
 
 

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from discern.errors import ConfigError
 from discern.models.blocks import NORM_EPS, Block, init_linear, stream
+from discern.models.edges import edges
 from discern.models.stem import ConvStem, PatchStem
 from discern.models.tokens import grid_of, positions
 
@@ -27,6 +28,8 @@ class BackboneConfig:
     heads: int = 4
     mlp_ratio: float = 4.0
     channels: int = 3
+    # edges say nothing of light and colour: faces in hard light
+    sees: Literal["pixels", "edges"] = "pixels"
     tubelet: int = 2  # frames in a patch; an image repeats its frame to fill one
     patch: int = 4  # pixels, both ways
     stem: Literal["conv", "mlp", "linear"] = "conv"
@@ -67,6 +70,8 @@ class Backbone(nn.Module):
         super().__init__()
         if config.width % config.heads:
             raise ConfigError(f"width {config.width} does not divide into {config.heads} heads")
+        if config.sees == "edges" and config.channels != 3:
+            raise ConfigError(f"edges have 3 channels, not {config.channels}")
         self.config = config
         self.recompute = False  # blocks are computed again for the gradient instead of kept
         shape = (config.channels, config.tubelet, config.patch, config.width)
@@ -117,10 +122,15 @@ class Backbone(nn.Module):
             )
         return grid_of(clip.shape, self.config.tubelet, self.config.patch)
 
+    def patches(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The tokens before places and blocks, all or those named by `keep`.  -> [B, N or M, D]"""
+        seen = edges(clip) if self.config.sees == "edges" else clip
+        return self.stem(seen, keep)
+
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Features:
         """Encode all tokens, or those named by `keep` [B, M]; the others cost a stem at most."""
         place = self._positions(self.grid(clip), clip.device)  # [N, D]
-        stem = self.stem(clip, keep)  # [B, N or M, D]
+        stem = self.patches(clip, keep)
         x = stem + (place if keep is None else place[keep])
         first = self._first_tokens()
         if first:

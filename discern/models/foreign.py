@@ -142,6 +142,8 @@ def from_timm(
     on, the patch embedding takes our pixels in [-1, 1] instead.  The head is left out.  Raises
     ConfigError for what does not fit.
     """
+    if config.sees != "pixels":
+        raise ConfigError(f"weights of timm look at pixels, not at {config.sees}")
     if config.stem != "linear" or config.positions != "learned" or config.learned_grid is None:
         raise ConfigError(
             "weights of timm fit stem linear and positions learned on a learned_grid, "

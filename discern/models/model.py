@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from discern.models.backbone import Backbone, BackboneConfig
+from discern.models.backbone import Backbone, BackboneConfig, Features
 from discern.models.classifier import Classifier
 from discern.models.coder import Coder
 from discern.models.discriminator import Discriminator, DiscriminatorConfig
@@ -23,6 +23,8 @@ class ModelConfig:
     coder: bool = False  # beside a generator: what it draws of an item, or of a class
     classes: int = 0
     angle_scale: float = 0.0  # above 0: logits are cosines, times this
+    # grid (h, w) of a frame's tokens, where the classifier's features know what stands where
+    places: tuple[int, int] | None = None
     # tuning moves the backbone away from what generator and discriminator were trained with: they
     # keep a copy
     own_encoder: bool = False
@@ -48,7 +50,7 @@ class Model(nn.Module):
             else None
         )
         self.classifier = (
-            Classifier(self.backbone, config.classes, config.angle_scale)
+            Classifier(self.backbone, config.classes, config.angle_scale, config.places)
             if config.classes
             else None
         )
@@ -58,9 +60,13 @@ class Model(nn.Module):
         """The encoder that the generator paints from: the one it was trained with."""
         return self.backbone if self.encoder is None else self.encoder
 
+    def features(self, clip: Tensor) -> Features:
+        """What the encoder, and a classifier that knows of places, make of items."""
+        return (self.backbone if self.classifier is None else self.classifier.features)(clip)
+
     def forward(self, clip: Tensor) -> Tensor:
         if self.classifier is None:
-            return self.backbone(clip).pooled.float()
+            return self.features(clip).pooled.float()
         return self.classifier(clip)
 
 

@@ -17,18 +17,18 @@ class Witness(nn.Module):
     def __init__(self, model: Model, *, head: bool) -> None:
         super().__init__()
         assert model.classifier is not None
-        self.backbone, self.head = model.backbone, model.classifier.head
+        self.classifier = model.classifier
         self.encoder = model.encoder
         self.discriminator = model.discriminator if head else None
 
     def forward(self, clip: Tensor) -> Evidence:
-        seen = self.backbone(clip)
-        logits = self.head(seen.pooled).float()
+        seen = self.classifier.features(clip)
+        logits = self.classifier.head(seen.pooled).float()
         # tuning bends the stem to the classes: as it was before, it sees more of what is strange
         if self.encoder is None:
             stem, own = seen.stem, seen
         elif self.discriminator is None:
-            stem, own = self.encoder.stem(clip), seen
+            stem, own = self.encoder.patches(clip), seen
         else:
             own = self.encoder(clip)
             stem = own.stem

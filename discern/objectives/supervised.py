@@ -36,6 +36,9 @@ class SupervisedConfig:
     generated: float = 0.0  # share of a batch that is drawn by the generator, classes balanced
     margin: float = 0.0  # radians by which a class must be nearer than it would need to be
     angle_scale: float = 16.0  # of cosines to logits, with a margin
+    places: bool = (
+        False  # features know what stands where in a frame: things that are all cut alike
+    )
 
 
 class Supervised(Objective):
@@ -104,8 +107,8 @@ class Supervised(Objective):
         if progress >= self.config.freeze_encoder:
             return self.classifier(clip)
         with torch.no_grad():
-            pooled = self.classifier.backbone(clip).pooled
-        return self.classifier.head(pooled).float()
+            seen = self.classifier.backbone(clip)
+        return self.classifier.head(self.classifier.told(seen).pooled).float()
 
     def _mix(self, clip: Tensor, target: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Blend each item with another one: all over (MixUp) or in a rectangle (CutMix)."""

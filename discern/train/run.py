@@ -170,6 +170,7 @@ def tuned_model(objective: Objective, base: Model | None) -> Model:
         coder=base is not None and base.coder is not None and base.coder.classes > 0,
         classes=classifier.head.out_features,
         angle_scale=classifier.scale,
+        places=None if classifier.places is None else classifier.places.grid,
         own_encoder=bool(parts and (parts.discriminator or parts.generator)),
     )
     model = Model(config)
@@ -279,7 +280,10 @@ def _classifier(config: RunConfig, base: Model | None, classes: int) -> Classifi
     if base is not None:
         backbone.load_state_dict(base.backbone.state_dict())
     settings = config.supervised
-    return Classifier(backbone, classes, settings.angle_scale if settings.margin > 0 else 0.0)
+    scale = settings.angle_scale if settings.margin > 0 else 0.0
+    size, patch = config.data.preprocess, config.backbone.patch
+    places = (size.height // patch, size.width // patch) if settings.places else None
+    return Classifier(backbone, classes, scale, places)
 
 
 def _inventor(config: RunConfig, base: Model | None) -> Inventor | None:

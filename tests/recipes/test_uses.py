@@ -38,14 +38,14 @@ def test_what_each_changes() -> None:
     assert changed["objects"] == set()
     assert changed["vehicles"] == {"strong", "view"}
     assert changed["videos"] == {"data.preprocess", "data.loader"}
-    assert changed["faces"] == {"strong", "view", "weak", "supervised", "data.preprocess"}
+    assert changed["faces"] == {"strong", "view", "weak", "supervised", "backbone"}
 
 
-def test_faces_lose_their_light_and_are_not_lit_again() -> None:
+def test_faces_are_lit_anew_and_known_by_edges_and_places() -> None:
     config = images.used_for(images.supervised(), "faces")
-    # shading that training adds to frames without light is never seen in use
-    assert config.data.preprocess.even_light and config.strong.light == 0
-    assert config.strong.solarize == config.strong.posterize == 0
+    assert config.backbone.sees == "edges" and config.strong.light > 0
+    # what stands where: no mirror images, and moves by less than a patch
+    assert config.supervised.places and config.strong.flip == 0 and config.strong.translate < 0.125
 
 
 def test_an_unknown_use_names_those_that_there_are() -> None:
