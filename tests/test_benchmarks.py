@@ -137,3 +137,50 @@ def test_the_methods_of_the_grid_are_settings_of_ours(
         assert weights.view == 0 and weights.patch_adversary > 0 and weights.global_adversary > 0
     if method == "gan":
         assert found.gan.view == 0
+
+
+def test_a_pipeline_is_as_fast_as_its_slowest_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from forecast import paced
+
+    assert paced(0.1, [0.05], workers=0) == pytest.approx(0.15)
+    assert paced(0.1, [0.05], workers=1) == pytest.approx(0.1)
+    assert paced(0.1, [0.4], workers=1) == pytest.approx(0.4)
+    assert paced(0.1, [0.4], workers=2) == pytest.approx(0.2, rel=0.01)
+    assert paced(0.1, [0.4], workers=8) == pytest.approx(0.1)
+    # batches are taken in order: one that is slow holds up those behind it, a queue evens it out
+    uneven = paced(0.1, [0.02, 0.16], workers=1)
+    assert 0.1 < uneven < 0.15
+
+
+def test_an_exchange_is_found_again_from_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from forecast import Link, fitted
+
+    link = Link(latency=2e-4, per_byte=3e-10)
+    assert link.all_reduce(1e9, 1) == 0
+    # two ranks: each sends half of it twice; many: nearly all of it twice
+    assert link.all_reduce(1e9, 2) == pytest.approx(2 * 2e-4 + 0.3)
+    assert link.all_reduce(1e9, 1000) == pytest.approx(1998 * 2e-4 + 1.998 * 0.3)
+    sizes = [1e4, 1e6, 1e8]
+    found = fitted(sizes, [link.all_reduce(size, 4) for size in sizes], 4)
+    assert found.latency == pytest.approx(link.latency)
+    assert found.per_byte == pytest.approx(link.per_byte)
+
+
+def test_a_plan_names_what_binds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from forecast import Cluster, Link, Work, plan
+
+    work = Work(items=1e6, epochs=2, flops=1e12, decode=0.01, size=1e5, parameters=1e7, batch=1000)
+    far = Link(latency=0.0, per_byte=0.0)
+    one = plan(work, Cluster(devices=10, flops=1e14, cores=1, link=far, device_hour=2.0))
+    assert one["step_ms"] == pytest.approx(1000) and one["compute_share"] == pytest.approx(1)
+    assert one["reading_share"] == pytest.approx(1)
+    assert one["hours"] == pytest.approx(2000 / 3600)
+    assert one["dollars"] == pytest.approx(2000 / 3600 * 10 * 2)
+    assert one["terabytes"] == pytest.approx(0.1)
+    slow = plan(work, Cluster(devices=10, flops=1e14, cores=0.5, link=far))
+    assert slow["step_ms"] == pytest.approx(2000) and slow["compute_share"] == pytest.approx(0.5)
+    held = plan(work, Cluster(devices=10, flops=1e14, cores=1, link=Link(0.0, 1 / 72e6)))
+    assert held["exchange_share"] == pytest.approx(0.5)

@@ -17,13 +17,15 @@ from discern.errors import GateError, IntegrityError, UsageError
 from discern.export import writers
 from discern.export.graph import Graph, example, kinds_of, outputs_of
 from discern.export.run import load_exported
-from discern.models.weights import load_bundle
+from discern.models.backbone import BackboneConfig
+from discern.models.model import Model, ModelConfig
+from discern.models.weights import load_bundle, save_bundle
 from discern.predict import predict_files
 from discern.recipes import export as recipe
 from discern.recipes.export import export
 from discern.seal.keys import make_signing_key
 from discern.seal.sign import requiring
-from tests.export.conftest import Exported
+from tests.export.conftest import Exported, need
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
@@ -73,6 +75,18 @@ def test_a_program_gives_the_same(place: Path, exported: Exported) -> None:
     assert max(found["parity"]["clip"]["largest_difference"].values()) <= 1e-4
     with pytest.raises(UsageError, match=r"torch\.export\.load"):
         predict_files(out, [place / "0.png"])
+
+
+def test_edges_and_places_go_along(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = BackboneConfig(width=16, depth=1, heads=2, patch=4, stem="linear", sees="edges")
+    model = Model(ModelConfig(backbone=shape, classes=3, places=(4, 4))).eval()
+    size = {"height": 16, "width": 16, "frames": 2, "stored_frames": 2}
+    save_bundle(tmp_path / "model", model, labels=list("abc"), preprocess=size, made={})
+    need("onnx")
+    found = export(tmp_path / "model", "onnx", tmp_path / "out")
+    for kind in ("image", "clip"):
+        assert max(found["parity"][kind]["largest_difference"].values()) <= 1e-4
 
 
 def test_what_differs_is_not_kept(
