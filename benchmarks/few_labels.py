@@ -183,7 +183,9 @@ def discern(
         *more,
     ]
     for setting in SETS[args.data]["settings"]:
-        words += ["--set", setting.replace("{film}", film(folder))]
+        if "{film}" in setting:
+            setting = setting.replace("{film}", film(folder))
+        words += ["--set", setting]
     if not (out / "results.json").exists():
         subprocess.run([sys.executable, "-m", "discern", *words], check=True)
     shown = " ".join(word.replace(str(args.out), "OUT") for word in words)

@@ -68,7 +68,7 @@ class Cluster:
 
     devices: int
     flops: float = 989e12 * 0.4  # of one device: H100 in bf16, and the share that is aimed at
-    cores: float = 16  # processor cores for each device
+    cores: int = 16  # processor cores for each device
     link: Link = Link(latency=15e-6, per_byte=1 / 40e9)  # a 400 Gb/s port, most of it used
     device_hour: float = 3.0  # dollars, cores included
     stored_month: float = 0.02  # dollars for a gigabyte

@@ -18,9 +18,11 @@ from attack_tables import attacks, hardened
 from cards import card, fakes, shipped
 from fault_table import faults
 from plot import accuracy_against_labels
+from scale_tables import forecasts
 from serving_tables import exports, requests, watch
 from speed_tables import speeds
 from tables import read
+from use_tables import faces, vehicles
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
@@ -72,6 +74,8 @@ def main() -> int:
         fakes(),
         joint(),
         *explain(),
+        faces(),
+        vehicles(),
         *guard(),
         tfrecord(),
         attention(),
@@ -84,13 +88,14 @@ def main() -> int:
         hardened(),
         attacks(),
         *speeds(),
+        *forecasts(),
     ]
     page += "\n".join(part for part in [*tables, *(text for text, _ in grids), *measured] if part)
     readme, about = README.read_text(), CARD.read_text()
     # one seed is a trial, not a claim: it stands in RESULTS.md alone
     claims = [few_labels(path, CLAIM) for path in paths if is_claim(path)]
     waiting = "The runs with three seeds are not all done; trials stand in"
-    claims += [text for text in (shipped(), faults()) if text]
+    claims += [text for text in (shipped(), faces(), faults()) if text]
     inside = "\n".join(claims) or f"{waiting} [RESULTS.md](benchmarks/RESULTS.md).\n"
     wanted, card_wanted = filled(readme, inside), filled(about, f"\n{card()}\n\n")
     pictures = {path: text for _, drawn in grids for path, text in drawn.items()}

@@ -79,6 +79,7 @@ def main() -> None:
     done["exchange"] = exchange()
     done["ranks"] = together(done["exchange"])
     done["plans"] = plans()
+    done["assumed"] = asdict(Cluster(devices=1))
     TABLE.write_text(json.dumps(done, indent=1) + "\n")
     print(json.dumps(done, indent=1))
 
