@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from discern.errors import ConfigError
 from discern.models.backbone import Backbone, Features
 from discern.models.blocks import init_linear
 
@@ -44,8 +45,14 @@ class Places(nn.Module):
         self.mix = nn.Linear(grid[0] * grid[1] * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, t h w, D] -> [B, D]; time is averaged over"""
-        frames = tokens.unflatten(1, (-1, self.grid[0] * self.grid[1]))
+        """[B, t h w, D] -> [B, D]; time is averaged over.  Raises ConfigError for another grid."""
+        height, width = self.grid
+        if tokens.shape[1] % (height * width):
+            raise ConfigError(
+                f"{tokens.shape[1]} tokens are no whole frames of {height} x {width}, "
+                "which the classifier was trained on"
+            )
+        frames = tokens.unflatten(1, (-1, height * width))
         return self.mix(frames.mean(dim=1).flatten(1))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from discern.errors import ConfigError
 from discern.models.backbone import Backbone
 from discern.models.classifier import Classifier, Places
 from discern.models.model import Model, ModelConfig
@@ -27,6 +29,8 @@ def test_places_tell_apart_what_a_mean_cannot() -> None:
     torch.testing.assert_close(places(tokens)[0], expected)
     clip = torch.cat([tokens, moved], dim=1)
     torch.testing.assert_close(places(clip), (places(tokens) + places(moved)) / 2)
+    with pytest.raises(ConfigError, match="13 tokens are no whole frames of 3 x 4"):
+        places(torch.randn(1, 13, 16))
 
 
 def test_all_who_ask_a_model_with_places_get_what_its_head_judges_by() -> None:
