@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 
 from discern.data.decoders import AHEAD
 
@@ -56,8 +57,6 @@ def fitted(sizes: Sequence[float], seconds: Sequence[float], ranks: int) -> Link
     rounds = 2 * (ranks - 1)
     columns = np.array([[rounds, rounds / ranks * size] for size in sizes])
     weight = 1 / np.array(seconds)
-    from scipy.optimize import nnls
-
     found, _ = nnls(columns * weight[:, None] * [1.0, 1e-9], np.ones(len(sizes)))
     return Link(float(found[0]), float(found[1] * 1e-9))
 

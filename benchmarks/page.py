@@ -21,7 +21,7 @@ from plot import accuracy_against_labels
 from scale_tables import forecasts
 from serving_tables import exports, requests, watch
 from speed_tables import speeds
-from tables import read
+from tables import mean, read
 from use_tables import faces, vehicles
 
 HERE = Path(__file__).resolve().parent
@@ -179,7 +179,9 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
     for method, name in GRID.items():
         blocks = [found["summary"][count].get(method) for count in counts]
         if any(blocks):
-            rows.append(f"| {name} | " + " | ".join(map(_mean, blocks)) + " |")
+            rows.append(
+                f"| {name} | " + " | ".join(mean(one, " (one seed)") for one in blocks) + " |"
+            )
     shares = []
     for count, block in found["adversary"].items():
         share = block["mae_view"]
@@ -198,14 +200,6 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
     drawn = accuracy_against_labels(found["summary"], GRID, counts, title)
     image = f"![Accuracy against labels](results/{picture.name})"
     return "\n".join([f"### {title}", "", image, "", *rows, "", note, ""]), {picture: drawn}
-
-
-def _mean(block: dict[str, Any] | None) -> str:
-    if block is None:
-        return ""
-    low_high = block.get("interval")
-    half = f" ± {50 * (low_high[1] - low_high[0]):.1f}" if low_high else " (one seed)"
-    return f"{100 * block['mean']:.1f}{half}"
 
 
 def _signed(share: float) -> str:

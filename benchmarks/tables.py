@@ -23,6 +23,15 @@ def section(title: str, head: Sequence[str], rows: Sequence[Sequence[object]], n
     return "\n".join([f"### {title}", "", *lines, "", note, ""])
 
 
+def mean(block: dict[str, Any] | None, alone: str = "") -> str:
+    """A mean of shares with half of its interval, or what is said where it stands alone."""
+    if block is None:
+        return ""
+    low_high = block.get("interval")
+    half = f" \u00b1 {50 * (low_high[1] - low_high[0]):.1f}" if low_high else alone
+    return f"{points(block['mean'])}{half}"
+
+
 def points(share: float) -> str:
     return f"{100 * share:.1f}"
 

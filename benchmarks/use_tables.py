@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tables import read
+from tables import mean, read, section
 
 FACES = {
     "discern": "`train --recipe faces`, from scratch",
@@ -30,31 +28,32 @@ def faces() -> str:
     found = read("faces.json")
     if found is None:
         return ""
-    title = f"### Faces: Extended Yale B, {found['minutes']:g} minutes of training, one core"
-    heads = [f"light {angle} degrees" for angle in ANGLES]
-    heads = ["Method", "Half by half", *heads, "Microseconds an image"]
-    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     summary = found["summary"]
-    for method, name in FACES.items():
-        half = summary.get("half", {}).get(method, {})
-        light = summary.get("light", {}).get(method, {})
-        cells = [half.get("accuracy"), *(light.get(angle) for angle in ANGLES)]
-        taken = half.get("microseconds_per_item")
-        cost = "" if taken is None else f"{taken['mean']:.0f}"
-        rows.append(f"| {name} | " + " | ".join(map(_share, cells)) + f" | {cost} |")
-    rows += ["", f"| Method, by cosines | {' | '.join(STRANGERS.values())} |"]
-    rows.append("|---" * (len(STRANGERS) + 1) + "|")
-    for method, name in FACES.items():
-        block = summary.get("open", {}).get(method, {})
-        cells = [_share(block.get(key)) for key in STRANGERS]
-        rows.append(f"| {name.partition(' + ')[0]} | {' | '.join(cells)} |")
-    very = summary.get("open", {}).get("eigenfaces", {}).get("trained_on_those_very_pictures")
-    note = "By light, training sees angles up to 12 degrees. Strangers are a third of the people, "
-    note += "another one for each seed. Eigenfaces and an SVM trained on the very pictures that "
-    note += f"the gallery of strangers got: {_share(very)}. Mean over seeds, half of the 95 % "
-    note += f"interval; half by half and by light the others have no seed. `{found['command']}`, "
-    note += f"{found['hardware']['cpu']}."
-    return "\n".join([title, "", *rows, "", note, ""])
+    if any(set(FACES) - set(summary.get(task, {})) for task in ("half", "light", "open")):
+        return ""  # not yet filled
+    half, light, strange = (summary[task] for task in ("half", "light", "open"))
+    rows = [
+        (name, mean(half[method]["accuracy"]), *(mean(light[method][angle]) for angle in ANGLES))
+        for method, name in FACES.items()
+    ]
+    note = (
+        "By light, training sees angles up to 12 degrees. Mean over seeds, half of the 95 % "
+        f"interval; the others have no seed. `{found['command']}`, {found['hardware']['cpu']}."
+    )
+    head = ("Method", "Half by half", *(f"Light {angle} degrees" for angle in ANGLES))
+    title = f"Faces: Extended Yale B, {found['minutes']:g} minutes of training, one core"
+    known = section(title, head, rows, note)
+    rows = [
+        (name.partition(" + ")[0], *(mean(strange[method][key]) for key in STRANGERS))
+        for method, name in FACES.items()
+    ]
+    very = strange["eigenfaces"]["trained_on_those_very_pictures"]
+    note = (
+        "Strangers are a third of the people, another one for each seed; all by cosines. "
+        "Eigenfaces and an SVM trained on the very pictures that the gallery of strangers got name "
+        f"{mean(very)} right."
+    )
+    return known + "\n" + section("Strangers", ("Method", *STRANGERS.values()), rows, note)
 
 
 VEHICLES = {
@@ -70,21 +69,15 @@ def vehicles() -> str:
     found = read("vehicles.json")
     if found is None or "discern" not in found["summary"]:
         return ""
-    title = f"### Vehicles: 15 types of Tiny-ImageNet, {found['minutes']:g} minutes on one core"
-    rows = ["| Method | Test accuracy | Microseconds an image |", "|---|---|---|"]
+    rows = []
     for method, name in VEHICLES.items():
         block = found["summary"][method]
         cost = block["microseconds_per_item"]["mean"]
-        rows.append(f"| {name} | {_share(block['accuracy'])} | {cost:.0f} |")
-    note = f"{100 * found['ahead_of_the_best']:+.1f} points to the best of them. Mean over seeds, "
-    note += f"half of the 95 % interval; the others have no seed. `{found['command']}`, "
-    note += f"{found['hardware']['cpu']}."
-    return "\n".join([title, "", *rows, "", note, ""])
-
-
-def _share(block: dict[str, Any] | None) -> str:
-    if block is None:
-        return ""
-    low_high = block.get("interval")
-    half = f" \u00b1 {50 * (low_high[1] - low_high[0]):.1f}" if low_high else ""
-    return f"{100 * block['mean']:.1f}{half}"
+        rows.append((name, mean(block["accuracy"]), f"{cost:.0f}"))
+    note = (
+        f"{100 * found['ahead_of_the_best']:+.1f} points to the best of them. Mean over seeds, "
+        f"half of the 95 % interval; the others have no seed. `{found['command']}`, "
+        f"{found['hardware']['cpu']}."
+    )
+    title = f"Vehicles: 15 types of Tiny-ImageNet, {found['minutes']:g} minutes on one core"
+    return section(title, ("Method", "Test accuracy", "Microseconds an image"), rows, note)

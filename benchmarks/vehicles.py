@@ -1,6 +1,6 @@
 """Vehicles by type: Tiny-ImageNet's fifteen, beside hand-crafted features in the same run.
 
-    python benchmarks/vehicles.py --minutes 8 --seeds 0 1 2
+    python benchmarks/vehicles.py --minutes 5 --seeds 0 1 2
 
 Ours is `discern train --recipe vehicles --from discern-nano` on one core, which sees 32 x 32;
 the hand-crafted methods see all 64 x 64, on all training items where their SVM is linear, and else
@@ -10,16 +10,16 @@ on as many as `discern compare` gives them.  The test split is read once per cel
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import few_labels
 import numpy as np
-from few_labels import HERE, commit, discern, hardware, interval, unpacked, versions
+from cells import Filled
+from few_labels import HERE, discern, interval, unpacked
 from PIL import Image
 
 TABLE = HERE / "results" / "vehicles.json"
@@ -30,48 +30,41 @@ AHEAD = 0.10  # of each of them, to reach
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
     folder = unpacked(DATA, args.out)
-    done = json.loads(TABLE.read_text()) if TABLE.exists() else {"cells": {}}
-    command = " ".join(["python", "benchmarks/vehicles.py", *sys.argv[1:]])
-    done |= {
-        "command": command.replace(str(args.out), "OUT"),
-        "minutes": args.minutes,
-        "hardware": hardware(),
-        "versions": versions(),
-    }
+    table = Filled(TABLE, args, summary)
     few_labels.SETS[DATA] = {"labels": None, "settings": ["threads=1"]}
     args.data = DATA
     for method in METHODS:
-        cell(done, f"{method}/0", lambda method=method: handcrafted(method, folder))
+        table.fill(f"{method}/0", partial(handcrafted, method, folder))
     for seed in args.seeds:
-        cell(done, f"discern/{seed}", lambda seed=seed: ours(args, folder, seed))
+        table.fill(f"discern/{seed}", partial(ours, args, folder, seed))
 
 
-def cell(done: dict[str, Any], name: str, measured: Any) -> None:
-    """A cell that is in the JSON is not run again."""
-    if name not in done["cells"]:
-        done["cells"][name] = measured() | {"commit": commit()}
-    found: dict[str, list[dict[str, Any]]] = {}
-    for key, one in done["cells"].items():
-        found.setdefault(key.partition("/")[0], []).append(one)
-    done["summary"] = {
+def summary(cells: dict[str, Any]) -> dict[str, Any]:
+    """method -> accuracy and time, and how far ours is ahead of the best of the others."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, one in cells.items():
+        groups.setdefault(name.partition("/")[0], []).append(one)
+    found = {
         method: {
-            key: interval([one[key] for one in cells])
+            key: interval([one[key] for one in rows])
             for key in ("accuracy", "microseconds_per_item")
         }
-        for method, cells in found.items()
+        for method, rows in groups.items()
     }
-    mine = done["summary"].get("discern")
-    if mine is not None:
-        best = max(done["summary"][method]["accuracy"]["mean"] for method in METHODS)
-        done["ahead_of_the_best"] = mine["accuracy"]["mean"] - best
-        done["missed_by"] = max(0.0, AHEAD - done["ahead_of_the_best"])
-    TABLE.write_text(json.dumps(done, indent=1) + "\n")
-    print(name, done["cells"][name], flush=True)
+    if "discern" not in found:
+        return {"summary": found}
+    best = max(found[method]["accuracy"]["mean"] for method in METHODS)
+    ahead = found["discern"]["accuracy"]["mean"] - best
+    return {
+        "summary": found,
+        "ahead_of_the_best": ahead,
+        "missed_by": max(0.0, AHEAD - ahead),
+    }
 
 
 def ours(args: argparse.Namespace, folder: Path, seed: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Published numbers come from committed JSON."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -184,3 +185,25 @@ def test_a_plan_names_what_binds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slow["step_ms"] == pytest.approx(2000) and slow["compute_share"] == pytest.approx(0.5)
     held = plan(work, Cluster(devices=10, flops=1e14, cores=1, link=Link(0.0, 1 / 72e6)))
     assert held["exchange_share"] == pytest.approx(0.5)
+
+
+def test_a_cell_is_measured_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setattr(sys, "argv", ["benchmarks/it.py", "--out", str(tmp_path)])
+    from cells import Filled
+
+    args = argparse.Namespace(out=tmp_path, minutes=2.0)
+    measured = []
+
+    def measure() -> dict[str, float]:
+        measured.append(1)
+        return {"accuracy": 0.5}
+
+    for _ in range(2):  # a second start goes on where the first one ended
+        table = Filled(tmp_path / "it.json", args, lambda cells: {"summary": len(cells)})
+        table.fill("one", measure)
+    table.fill("two", measure)
+    found = json.loads((tmp_path / "it.json").read_text())
+    assert len(measured) == 2 and found["summary"] == 2
+    assert found["command"] == "python benchmarks/it.py --out OUT" and found["minutes"] == 2.0
+    assert found["cells"]["one"]["accuracy"] == 0.5 and found["cells"]["one"]["commit"]

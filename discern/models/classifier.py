@@ -40,6 +40,8 @@ class Places(nn.Module):
 
     def __init__(self, grid: tuple[int, int], width: int) -> None:
         super().__init__()
+        if min(grid) < 1:
+            raise ConfigError(f"places: a grid of {grid[0]} x {grid[1]} has none")
         self.grid = grid
         # so many inputs: Xavier's weights would start with answers that are sure and wrong
         self.mix = nn.Linear(grid[0] * grid[1] * width, width)
@@ -83,9 +85,9 @@ class Classifier(nn.Module):
 
     def features(self, clip: Tensor) -> Features:
         """What the head judges by stands in `pooled`.  [B, C, T, H, W] -> Features"""
-        return self.told(self.backbone(clip))
+        return self.placed(self.backbone(clip))
 
-    def told(self, seen: Features) -> Features:
+    def placed(self, seen: Features) -> Features:
         """What the encoder saw, with the features that the head judges by."""
         if self.places is None:
             return seen

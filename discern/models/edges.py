@@ -25,7 +25,8 @@ def edges(clip: Tensor) -> Tensor:
 
     Light from a side turns the lighter side of an edge into the darker one; twice the angle
     (Granlund 1978) is the same for both.  Strength is held against that of the surroundings
-    (divisive normalization, Heeger 1992), so that a shadow takes nothing away.
+    (divisive normalization, Heeger 1992), so that a shadow takes nothing away.  A patch that
+    is hidden leaves a trace in its neighbours, as far as the Gaussians reach.
     [B, C, T, H, W] in [-1, 1] -> float [B, 3, T, H, W]; gradients flow.
     """
     B, _, T, H, W = clip.shape

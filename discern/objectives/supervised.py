@@ -108,7 +108,7 @@ class Supervised(Objective):
             return self.classifier(clip)
         with torch.no_grad():
             seen = self.classifier.backbone(clip)
-        return self.classifier.head(self.classifier.told(seen).pooled).float()
+        return self.classifier.head(self.classifier.placed(seen).pooled).float()
 
     def _mix(self, clip: Tensor, target: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Blend each item with another one: all over (MixUp) or in a rectangle (CutMix)."""

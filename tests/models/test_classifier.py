@@ -31,6 +31,8 @@ def test_places_tell_apart_what_a_mean_cannot() -> None:
     torch.testing.assert_close(places(clip), (places(tokens) + places(moved)) / 2)
     with pytest.raises(ConfigError, match="13 tokens are no whole frames of 3 x 4"):
         places(torch.randn(1, 13, 16))
+    with pytest.raises(ConfigError, match="0 x 4"):
+        Places((0, 4), 16)
 
 
 def test_all_who_ask_a_model_with_places_get_what_its_head_judges_by() -> None:
