@@ -15,7 +15,7 @@ from torch.nn import functional as F
 GAMMA, INNER, OUTER = 0.2, 1.0, 2.0
 ALPHA, LIMIT = 0.1, 10.0
 AROUND = 4.0  # pixels: the Gaussian that tells how strong edges are thereabouts
-FLOOR = 0.1  # of an item's mean strength: where nothing is, noise must not become edges
+FLOOR = 0.1  # of a frame's mean strength: where nothing is, noise must not become edges
 TINY = 1e-6
 REACH = 4.0  # standard deviations of a Gaussian that are computed
 

@@ -10,6 +10,7 @@ from skimage import data
 from torch import Tensor
 
 from discern.data.augment import to_float
+from discern.errors import ConfigError
 from discern.models.backbone import Backbone, BackboneConfig
 from discern.models.edges import ALPHA, GAMMA, INNER, LIMIT, OUTER, blurred, edges, texture
 
@@ -98,3 +99,5 @@ def test_an_encoder_sees_them_where_it_is_told_to(photo: np.ndarray) -> None:
     clip = as_clip(photo)
     torch.testing.assert_close(backbone(clip).stem, backbone.stem(edges(clip)))
     torch.testing.assert_close(backbone.patches(clip), backbone(clip).stem)
+    with pytest.raises(ConfigError, match="edges have 3 channels, not 1"):
+        Backbone(BackboneConfig(channels=1, sees="edges"))

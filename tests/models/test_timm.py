@@ -109,6 +109,7 @@ def test_positions_repeat_over_time(vit: Any) -> None:
         ({"positions": "sincos"}, "positions sincos"),
         ({"qk_norm": True}, "another network.*blocks.0.attn.k_norm.bias"),
         ({"depth": 3}, "another network.*blocks.3"),
+        ({"sees": "edges"}, "look at pixels, not at edges"),
         ({"learned_grid": (1, 4, 4)}, r"learned: .*\[1, 65, 192\].*\[1, 17, 192\]"),
         ({"patch": 8, "learned_grid": (1, 8, 8)}, r"stem.inner.weight: .*\[192, 48\]"),
     ],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from discern.config import differences, to_dict
 from discern.errors import UsageError
 from discern.recipes import images
 from discern.recipes.uses import USES
 from discern.train.bounds import within_bounds
+from discern.train.run import build_objective, tuned_model
 
 
 @pytest.mark.parametrize("use", USES)
@@ -46,6 +50,18 @@ def test_faces_are_lit_anew_and_known_by_edges_and_places() -> None:
     assert config.backbone.sees == "edges" and config.strong.light > 0
     # what stands where: no mirror images, and moves by less than a patch
     assert config.supervised.places and config.strong.flip == 0 and config.strong.translate < 0.125
+
+
+def test_a_tuned_model_of_faces_is_what_was_trained() -> None:
+    config = images.used_for(images.supervised(), "faces")
+    backbone = replace(config.backbone, width=16, depth=1, heads=2, patch=8)
+    size = replace(config.data.preprocess, height=24, width=16)
+    config = replace(config, backbone=backbone, data=replace(config.data, preprocess=size))
+    objective = build_objective(config, None, 3).eval()
+    model = tuned_model(objective, None)
+    assert model.config.places == (3, 2) and model.config.angle_scale > 0
+    clip = torch.rand(2, 3, 1, 24, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torch.testing.assert_close(model(clip), objective.average(clip))
 
 
 def test_an_unknown_use_names_those_that_there_are() -> None:
