@@ -44,6 +44,7 @@ MAY_CHANGE = (
     "loop.log_seconds",
     "loop.evaluations",
     "loop.saves",
+    "loop.divide",
     "guard",
 )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 import safetensors.torch
 import torch
@@ -50,14 +50,14 @@ class Ranks:
         return self.rank == 0
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Mean over ranks, in one exchange.
+        """Mean over ranks, in one exchange; those of divided parameters are means already.
 
         A parameter without a gradient counts as zero; where no rank has one it keeps none, since
         an optimizer would let it decay.
         """
         if self.world == 1:
             return
-        wanted = [one for one in parameters if one.requires_grad]
+        wanted = [one for one in parameters if one.requires_grad and not is_divided(one)]
         has = torch.tensor([float(one.grad is not None) for one in wanted], device=self.device)
         found = [torch.zeros_like(one) if one.grad is None else one.grad for one in wanted]
         *means, shares = self._mean([*found, has], torch.float32)
@@ -97,6 +97,20 @@ class Ranks:
             return value
         return json.loads(self._bytes(json.dumps(value).encode() if self.leads else b""))
 
+    def gathered(self, value: Any) -> list[Any]:
+        """A JSON value of each rank, on all ranks."""
+        if self.world == 1:
+            return [value]
+        data = json.dumps(value).encode()
+        lengths = torch.zeros(self.world, dtype=torch.int64, device=self.device)
+        lengths[self.rank] = len(data)
+        self._sum(lengths)
+        box = torch.zeros(int(lengths.sum()), dtype=torch.uint8, device=self.device)
+        parts = box.split(lengths.tolist())
+        parts[self.rank].copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        self._sum(box)
+        return [json.loads(part.cpu().numpy().tobytes()) for part in parts]
+
     def saved_from_leader(
         self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None
     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -128,11 +142,11 @@ class Ranks:
         return box.cpu().numpy().tobytes()
 
     def _sum(self, value: Tensor) -> None:
-        with _told():
+        with told():
             dist.all_reduce(value)
 
     def _broadcast(self, value: Tensor) -> None:
-        with _told():
+        with told():
             dist.broadcast(value, src=0)
 
 
@@ -177,8 +191,14 @@ def joined() -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
+def is_divided(value: Tensor) -> TypeGuard[Any]:
+    """Whether a tensor (torch's DTensor) lies on several ranks in parts."""
+    return hasattr(value, "placements")  # its module takes long to import
+
+
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
+    """Names what an exchange says when another rank is gone.  Raises RankLost."""
     try:
         yield
     except RuntimeError as error:

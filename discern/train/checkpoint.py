@@ -31,9 +31,10 @@ from torch import Tensor
 from discern.errors import DiscernError, IntegrityError
 from discern.files import TEMPORARY, sync_folder, write_new
 from discern.repro import versions
-from discern.train.manifest import MANIFEST, manifest, read_sealed
+from discern.train import parts
+from discern.train.manifest import MANIFEST, entry_of, manifest, read_sealed
 
-FORMAT = "discern-checkpoint/1"
+FORMAT = "discern-checkpoint/2"  # an optimizer's moments go by the names of parameters
 FILES = ("tensors.safetensors", "state.json")
 SLACK = 64 * 1024  # bytes for folders, the manifest and the ends of blocks
 
@@ -82,34 +83,35 @@ def save_checkpoint(
     """
     assert step >= 0 and keep >= 1
     _refuse_nonfinite(step, tensors)
-    files = dict(zip(FILES, (_encode_tensors(tensors), _encode_state(step, state)), strict=True))
+    files = dict(zip(FILES, (_encode_tensors(tensors), encode_state(step, state)), strict=True))
     needed = sum(len(data) for data in files.values()) + SLACK
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise CheckpointFull(folder, needed, free, os.strerror(errno.ENOSPC))
         path = _write(folder, step, files)
     except OSError as error:
-        raise _translate(error, folder, needed) from error
-    _prune(folder, path, keep)
+        raise translate(error, folder, needed) from error
+    prune(folder, path, keep)
     return path
 
 
-def load_latest(folder: Path) -> Checkpoint | None:
+def load_latest(folder: Path, *, tensors: bool = True) -> Checkpoint | None:
     """The newest checkpoint that verifies; None where there is none.
 
-    Raises IntegrityError where there are some and none verifies.
+    Without its `tensors` where those are not wanted.  Raises IntegrityError where there are some
+    and none verifies.
     """
     notes: list[str] = []
     for path in reversed(_checkpoints(folder)):
         try:
-            step, tensors, state = _read(path)
+            step, found, state = read(path, tensors=tensors)
         except (IntegrityError, OSError) as error:
             notes.append(f"skipped {path.name}: {error}")
             continue
-        return Checkpoint(path=path, step=step, tensors=tensors, state=state, notes=tuple(notes))
+        return Checkpoint(path=path, step=step, tensors=found, state=state, notes=tuple(notes))
     if notes:
         raise IntegrityError(
             f"{folder}: no checkpoint is whole ({'; '.join(notes)}): "
@@ -152,7 +154,7 @@ class Saver:
         if self._background:  # what the next steps will change
             _refuse_nonfinite(step, tensors)
             tensors = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
-            state = json.loads(_encode_state(step, state))
+            state = json.loads(encode_state(step, state))
         written = self._thread.submit(
             save_checkpoint, self.folder, step, tensors, state, self._keep
         )
@@ -197,9 +199,10 @@ def _write(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
         for name, data in files.items():
             write_new(temporary / name, data)
         head = {"format": FORMAT, "step": step, "versions": versions()}
-        write_new(temporary / MANIFEST, manifest(head, files))
+        entries = {name: entry_of(data) for name, data in files.items()}
+        write_new(temporary / MANIFEST, manifest(head, entries))
         sync_folder(temporary)
-        path = _free_name(folder, step)
+        path = free_name(folder, step)
         os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -210,7 +213,7 @@ def _write(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
     return path
 
 
-def _free_name(folder: Path, step: int) -> Path:
+def free_name(folder: Path, step: int) -> Path:
     """A name that is not taken: the first one of this step may be damaged, or abandoned."""
     path = folder / f"step-{step:08d}"
     revision = 1
@@ -234,7 +237,7 @@ def _checkpoints(folder: Path) -> list[Path]:
     return [path for _, _, path in sorted(found)]
 
 
-def _prune(folder: Path, newest: Path, keep: int) -> None:
+def prune(folder: Path, newest: Path, keep: int) -> None:
     """Keep the newest and the steps right before it.
 
     Another one of the same step was damaged, and later steps belong to a past that was abandoned.
@@ -262,15 +265,20 @@ def _remove(path: Path) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what a killed save left.  The lock of the run keeps other writers away."""
     for name in os.listdir(folder):
         if name.startswith(TEMPORARY):
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that hold NaN or infinity."""
+    return [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+
+
 def _refuse_nonfinite(step: int, tensors: Mapping[str, Tensor]) -> None:
-    bad = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    bad = not_finite(tensors)
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise NotFinite(f"step {step} is not saved: NaN or infinity in {', '.join(bad[:3])}{more}")
@@ -298,7 +306,8 @@ def _encode_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save(plain)
 
 
-def _encode_state(step: int, state: Mapping[str, Any]) -> bytes:
+def encode_state(step: int, state: Mapping[str, Any]) -> bytes:
+    """A state as JSON.  Raises NotFinite."""
     _assert_text_keys(state)
     try:
         return json.dumps(state, allow_nan=False, separators=(",", ":")).encode()
@@ -317,8 +326,15 @@ def _assert_text_keys(value: Any) -> None:
             _assert_text_keys(part)
 
 
-def _read(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+def read(path: Path, *, tensors: bool = True) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+    """Step, tensors (whole ones) and state of a checkpoint, whoever wrote it.
+
+    Raises IntegrityError or OSError.
+    """
     step = _step(path)
+    if parts.in_parts(path):
+        state = parts.read_state(path, step)
+        return step, parts.read_parts(path) if tensors else {}, state
     data = read_sealed(path, {"format": FORMAT, "step": step}, FILES)
     # the very bytes that were hashed are parsed: the files are not opened a second time
     try:
@@ -331,7 +347,8 @@ def _read(path: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]]:
         raise IntegrityError(f"cannot be parsed ({error})") from None
 
 
-def _translate(error: OSError, folder: Path, needed: int) -> CheckpointError:
+def translate(error: OSError, folder: Path, needed: int) -> CheckpointError:
+    """What an error of the disk means, and the way out."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _FULL:
         free = 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from discern.scale.divided import own_part
 
 
 @torch.no_grad()
@@ -14,8 +16,8 @@ def update_averages(pairs: Iterable[tuple[nn.Module, nn.Module]], decay: float, 
     weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
     for live, average in pairs:
         # an encoder that two players share occurs in both; each module names it once
-        targets: list[Tensor] = list(average.parameters())
-        sources: list[Tensor] = list(live.parameters())
+        targets = list(map(own_part, average.parameters()))
+        sources = list(map(own_part, live.parameters()))
         torch._foreach_lerp_(targets, sources, weight)
         for target, source in zip(average.buffers(), live.buffers(), strict=True):
             target.copy_(source)

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from discern.clip import Batch
 from discern.data.loader import Position
 from discern.models.model import named_tensors
 from discern.objectives.objective import Losses, Objective
-from discern.scale.ranks import ALONE, Ranks
+from discern.scale.divided import clip_gradients
+from discern.scale.ranks import ALONE, Ranks, is_divided
 from discern.train.ema import update_averages
 from discern.train.optim import OptimConfig, build_optimizer, set_rate
 from discern.train.watch import Watch
@@ -44,6 +45,7 @@ class LoopConfig:
     ema_decay: float = 0.998
     micro_batches: int = 1  # parts of a batch that are computed one after the other: less memory
     recompute: bool = False  # blocks are computed twice instead of kept: less memory
+    divide: bool = False  # blocks over ranks, each keeping its part of them: less memory
 
 
 @dataclass(kw_only=True)
@@ -133,15 +135,17 @@ def fit(
 
     Every random number of a step comes from (seed, step), and every batch from a position, so that
     a run that was killed and resumed takes the very same steps.  Of several ranks the first alone
-    evaluates, writes and reports.
+    evaluates, writes and reports; where blocks are divided, all of them evaluate and write.
     """
     optimizers = {
         phase: build_optimizer(player, optim) for phase, player in objective.players.items()
     }
     state, watch = State(), Watch()
+    divided = any(map(is_divided, objective.parameters()))  # then all ranks judge, save and load
     if not ranks.leads:
-        journal, keeper, report = SILENT, SILENT, SILENT.report
-    saved = ranks.saved_from_leader(keeper.load())
+        journal, report = SILENT, SILENT.report
+        keeper = keeper if divided else SILENT
+    saved = keeper.load() if divided else ranks.saved_from_leader(keeper.load())
     if saved is not None:
         _restore(objective, optimizers, *saved, state)
         watch.load(state.watch)
@@ -165,7 +169,7 @@ def fit(
             rate = set_rate(optimizers[phase], optim, progress, watch.rate_scale)
             losses = _backward(objective, phase, batch, rng, progress, config, autocast)
             ranks.average_gradients(player.parameters())
-            norm = nn.utils.clip_grad_norm_(player.parameters(), optim.clip_norm)
+            norm = clip_gradients(player.parameters(), optim.clip_norm)
             said |= losses.parts
             # where the loss of a rank or a part is no number, neither is the mean gradient
             alone = ranks.world == config.micro_batches == 1
@@ -187,7 +191,7 @@ def fit(
         for warning in watch.look(objective, said):
             journal.log(step=state.step, event=warning)
         if watch.must_roll_back or watch.gave_up is not None:
-            saved = ranks.saved_from_leader(keeper.load())
+            saved = keeper.load() if divided else ranks.saved_from_leader(keeper.load())
             if saved is not None:
                 _restore(objective, optimizers, *saved, state, weights_only=True)
         if watch.must_roll_back:
@@ -204,7 +208,7 @@ def fit(
         # once in a while, and at the end: how good is it by now
         if evaluate is not None and (_due(state.next_evaluation, progress) or progress >= 1.0):
             state.next_evaluation = _next(state.next_evaluation, progress, config.evaluations)
-            if ranks.leads:
+            if ranks.leads or divided:
                 _judge(objective, evaluate, state, journal)
             state.best, state.stale = _told(ranks, state)
             stopped_by = stopped_by or _reached(config, state)
@@ -348,10 +352,9 @@ def _already(config: LoopConfig, state: State) -> str | None:
 def _tensors(objective: Objective, optimizers: dict[str, torch.optim.AdamW]) -> dict[str, Tensor]:
     tensors = {f"objective/{name}": value for name, value in named_tensors(objective).items()}
     for phase, optimizer in optimizers.items():
-        for number, moments in optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"optimizer/{phase}/{number}/{key}": value for key, value in moments.items()
-            }
+        for name, parameter in objective.players[phase].named_parameters():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{phase}/{name}/{key}"] = value
     return tensors
 
 
@@ -369,12 +372,13 @@ def _restore(
             value.copy_(tensors[f"objective/{name}"])
     for phase, optimizer in optimizers.items():
         prefix = f"optimizer/{phase}/"
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith(prefix):
-                number, key = name.removeprefix(prefix).split("/")
-                moments.setdefault(int(number), {})[key] = value.clone()
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        optimizer.state.clear()
+        parameters = dict(objective.players[phase].named_parameters())
+        for place, value in tensors.items():
+            if place.startswith(prefix):
+                name, key = place.removeprefix(prefix).rsplit("/", 1)
+                moved = value.to(parameters[name].device, copy=True)
+                optimizer.state[parameters[name]][key] = moved
     if weights_only:
         return
     for key, value in plain.items():

@@ -17,12 +17,16 @@ from discern.errors import IntegrityError
 MANIFEST = "manifest.json"
 
 
-def manifest(head: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
-    """The text of a manifest: `head`, and bytes and SHA-256 of each file."""
-    entries = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in files.items()
-    }
+Entry = dict[str, Any]  # what a manifest says of a file
+
+
+def entry_of(data: bytes) -> Entry:
+    """Bytes and SHA-256 of what a file holds."""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def manifest(head: Mapping[str, Any], entries: Mapping[str, Entry]) -> bytes:
+    """The text of a manifest: `head`, and what is to know of each file."""
     return _seal({**head, "files": entries})
 
 
@@ -31,16 +35,25 @@ def read_sealed(folder: Path, head: Mapping[str, Any], names: Sequence[str]) -> 
 
     Raises IntegrityError when one is not, or when the manifest does not say `head`.
     """
+    entries = read_entries(folder, head)
+    if set(entries) != set(names):
+        raise IntegrityError(f"{MANIFEST} lists {sorted(entries)}, expected are {sorted(names)}")
+    return {name: _read_verified(folder / name, entries[name]) for name in names}
+
+
+def read_entries(folder: Path, head: Mapping[str, Any]) -> dict[str, Entry]:
+    """What a manifest says of its files.
+
+    Raises IntegrityError when it is damaged, or does not say `head`.
+    """
     content = _read_manifest(folder / MANIFEST)
     for key, expected in head.items():
         if content.get(key) != expected:
             raise IntegrityError(
                 f"{MANIFEST} says {key} {content.get(key)}, expected is {expected}"
             )
-    entries = content["files"]
-    if set(entries) != set(names):
-        raise IntegrityError(f"{MANIFEST} lists {sorted(entries)}, expected are {sorted(names)}")
-    return {name: _read_verified(folder / name, entries[name]) for name in names}
+    entries: dict[str, Entry] = content["files"]
+    return entries
 
 
 def _seal(content: Mapping[str, Any]) -> bytes:

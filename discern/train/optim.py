@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from discern.models.backbone import Backbone
+from discern.scale.ranks import is_divided
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +26,19 @@ class OptimConfig:
 
 
 def build_optimizer(player: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """One group per (depth, decays or not); `rate_scale` in a group is its layer-wise factor."""
+    """One group per (depth, decays or not); `rate_scale` in a group is its layer-wise factor.
+
+    Parameters that are divided over ranks have groups of their own.
+    """
     depth_of = _depths(player)
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in player.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith(
                 ("mask_token", "class_token", "registers", "learned")
             )
-            groups.setdefault((depth_of.get(parameter, 0), decays), []).append(parameter)
+            kind = (depth_of.get(parameter, 0), decays, is_divided(parameter))
+            groups.setdefault(kind, []).append(parameter)
     return torch.optim.AdamW(
         [
             {
@@ -41,7 +46,7 @@ def build_optimizer(player: nn.Module, config: OptimConfig) -> torch.optim.AdamW
                 "weight_decay": config.weight_decay if decays else 0.0,
                 "rate_scale": config.layer_decay**depth,
             }
-            for (depth, decays), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+            for (depth, decays, _), parameters in sorted(groups.items(), key=lambda entry: entry[0])
         ],
         lr=config.rate,
         betas=config.betas,

@@ -33,6 +33,7 @@ from discern.objectives.masked_gan import MaskedGan, MaskedGanConfig
 from discern.objectives.objective import Objective
 from discern.objectives.semi import Semi, SemiConfig
 from discern.objectives.supervised import Supervised, SupervisedConfig
+from discern.scale.divided import Divided
 from discern.scale.precision import autocast, choose_precision
 from discern.scale.ranks import Followed, current
 from discern.security.guard import GuardConfig
@@ -41,6 +42,7 @@ from discern.train.checkpoint import Saver
 from discern.train.loop import Evaluate, LoopConfig, Outcome, fit
 from discern.train.optim import OptimConfig
 from discern.train.signals import StopSignals
+from discern.train.together import TogetherSaver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +215,13 @@ def train_objective(
     )
     set_threads(threads)
     keep_freed_memory()
-    saver = Saver(run.checkpoints, background=True)
+    objective.to(device).train()
+    divided = Divided(objective, ranks) if config.loop.divide and ranks.world > 1 else None
+    saver: Saver | TogetherSaver = (
+        Saver(run.checkpoints, background=True)
+        if divided is None
+        else TogetherSaver(run.checkpoints, ranks, objective)
+    )
     saved = saver.load()
     run.rewind(saved[1]["step"] if saved else -1)
     loading = config.data.loader
@@ -232,7 +240,7 @@ def train_objective(
 
     with StopSignals() as signals:
         outcome = fit(
-            objective.to(device).train(),
+            objective,
             loader,
             config.loop,
             config.optim,
@@ -247,6 +255,8 @@ def train_objective(
             ranks=ranks,
         )
         saver.wait()
+    if divided is not None:
+        divided.gather()
     if not ranks.leads:
         raise Followed("the leader has the model")
     # of several ranks any may have got the signal

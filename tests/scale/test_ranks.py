@@ -87,12 +87,19 @@ def same(found: Path, wanted: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "more"),
+    [
+        (2, ()),
+        pytest.param(4, (), marks=pytest.mark.slow),
+        pytest.param(2, ("loop.divide=true",), marks=pytest.mark.slow),
+    ],
+)
 def test_several_processes_make_the_weights_of_one(
-    data: Path, one: Path, tmp_path: Path, count: int
+    data: Path, one: Path, tmp_path: Path, count: int, more: tuple[str, ...]
 ) -> None:
     out = tmp_path / "run"
-    said = finished(launch(count, words(data, out, 12)))
+    said = finished(launch(count, words(data, out, 12, *more)))
     same(out, one)
     assert said.count("next: discern evaluate") == 1  # the leader alone speaks
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -105,13 +112,14 @@ def test_several_processes_make_the_weights_of_one(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("divide", [(), ("loop.divide=true",)], ids=["whole", "divided"])
 def test_a_killed_rank_ends_the_others_and_another_number_goes_on(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, divide: tuple[str, ...]
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "run"
     steps, more = 400, ("loop.saves=40",)
     finished(launch(1, words(data, whole, steps, *more)))
-    child = launch(2, words(data, out, steps, *more))
+    child = launch(2, words(data, out, steps, *more, *divide))
     wait_for(lambda: (out / "checkpoints").exists() and len(list(out.glob("checkpoints/*"))) > 1)
     victim = next(pid for pid, rank in ranks_of(child.pid) if rank == "1")
     started = time.monotonic()
