@@ -19,9 +19,9 @@ from cards import card, fakes, shipped
 from fault_table import faults
 from plot import accuracy_against_labels
 from scale_tables import forecasts
-from serving_tables import exports, requests, watch
+from serving_tables import exports, requests, soak, watch
 from speed_tables import speeds
-from tables import mean, read
+from tables import HANDCRAFTED, SETS, mean, read
 from use_tables import faces, vehicles
 
 HERE = Path(__file__).resolve().parent
@@ -33,13 +33,7 @@ NAMES = {
     "scratch": "from scratch, tuned as long, on the labels alone",
     "scratch_semi": "from scratch, tuned in the same settings as the pre-trained",
     "scratch_long": "from scratch, tuned for the whole time",
-    "color_histogram": "colour histogram + RBF SVM",
-    "hog_linear": "HOG + linear SVM",
-    "hog_svm": "HOG + RBF SVM",
-    "motion_hog": "HOG over time + RBF SVM",
-    "motion_difference": "frame-difference HOG + RBF SVM",
-    "motion_flow": "optical-flow histogram + RBF SVM",
-    "motion": "all motion features + RBF SVM",
+    **HANDCRAFTED,
 }
 GRID = {
     "all": "masked adversarial + views (default)",
@@ -50,17 +44,10 @@ GRID = {
     "contrad": "GAN + contrast",
     "gan": "pure GAN",
     "scratch": "from scratch, for all minutes",
-    "hog_svm": "HOG + RBF SVM",
-    "hog_linear": "HOG + linear SVM",
-    "motion": "all motion features + RBF SVM",
+    **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "motion")},
 }
 COUNTS = ("10", "100", "500", "all")  # labels per class
 CLAIM = 3  # seeds that a claim needs
-SETS = {
-    "cifar10": "CIFAR-10",
-    "tiny_imagenet_vehicles": "Tiny-ImageNet vehicles",
-    "jhmdb": "J-HMDB",
-}
 DATA = {"cifar10": "CIFAR-10, 100 labels per class", "jhmdb": "J-HMDB, all labels"}
 
 
@@ -84,6 +71,7 @@ def main() -> int:
         faults(),
         exports(),
         requests(),
+        soak(),
         watch(),
         hardened(),
         attacks(),

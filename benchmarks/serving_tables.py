@@ -47,6 +47,21 @@ def requests() -> str:
     return "\n".join(["### Requests of strangers", "", text, ""])
 
 
+def soak() -> str:
+    """What an hour does to a server."""
+    found = read("soak.json")
+    if found is None:
+        return ""
+    low, high = found["files"]
+    text = (
+        f"{found['minutes']:g} minutes, {found['requests']:,} requests: memory grows by "
+        f"{found['megabytes_per_hour']:.2f} MB an hour (less than {found['limit']:g} was asked "
+        f"for), {low} to {high} files are open; the server "
+        f"{'lives' if found['alive'] else 'is dead'}. `{found['command']}`"
+    )
+    return "\n".join(["### An hour of requests", "", text, ""])
+
+
 def watch() -> str:
     """How soon a training that goes wrong is told."""
     found = read("watch.json")

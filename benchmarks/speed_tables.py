@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from tables import median, read, section
+from tables import HANDCRAFTED, SETS, median, read, section
 
+WHERE = {"torch": "torch", "onnx": "ONNX", "openvino": "OpenVINO"}
+PLAYED_AGAINST = ("plain GAN", "MAE of transformers")
+KEPT = {"seconds": ".2f", "megabytes": ".0f", "peak_megabytes": ".0f"}
 WAITED = ("pause_seconds", "durable_seconds")
 
 
 def speeds() -> list[str]:
     """All tables of speed."""
-    return [decoding(), feeding(), busy(), stall(), first_answer(), overload()]
+    return [
+        decoding(),
+        pretrain_step(),
+        finetune(),
+        inference(),
+        item_time(),
+        feeding(),
+        busy(),
+        divided(),
+        stall(),
+        first_answer(),
+        overload(),
+    ]
 
 
 def decoding() -> str:
@@ -36,6 +51,105 @@ def decoding() -> str:
     )
     head = ("What", "Against", "Times as fast", "95 % interval", "To reach")
     return section("Decoding, one core", head, rows, note)
+
+
+def pretrain_step() -> str:
+    """Ours beside a plain GAN and an MAE."""
+    found = read("pretrain_step.json")
+    if found is None:
+        return ""
+    rows = []
+    for name, block in found["pictures_per_second"].items():
+        ratios = [_against(found["claims"].get(name, {}).get(peer)) for peer in PLAYED_AGAINST]
+        played = found["played"].get(name)
+        share = "" if played is None else f"{100 * played:.0f} %"
+        rows.append((name, f"{block['median']:.1f}", share, *ratios))
+    note = (
+        f"{found['shape']}, random pictures, {found['precision']}, {found['threads']} threads, "
+        f"{_cpu(found)}. 2.5 times the plain GAN and 0.6 of the MAE were asked for. "
+        f"`{found['command']}`"
+    )
+    head = ("Step", "Pictures a second", "Steps with both players", "Times the plain GAN")
+    return section("A pre-training step", (*head, "Times the MAE"), rows, note)
+
+
+def finetune() -> str:
+    """Tuning from files, beside timm's and Hugging Face's loops."""
+    found = read("finetune.json")
+    if found is None:
+        return ""
+    rows = [
+        (name, *median(block), _against(found["claims"].get(name), bar=True))
+        for name, block in found["pictures_per_second"].items()
+    ]
+    note = (
+        f"{found['shape']}, {found['precision']}, {found['threads']} threads, {_cpu(found)}. "
+        f"`{found['command']}`"
+    )
+    head = ("Loop", "Pictures a second", "95 % interval", "Ours is so many times as fast")
+    return section("Tuning, from JPEGs to steps", head, rows, note)
+
+
+def inference() -> str:
+    """Plain torch, beside timm."""
+    found = read("inference.json")
+    if found is None:
+        return ""
+    rows = [
+        (
+            name,
+            *(f"{block['milliseconds'][who]['median']:.1f}" for who in ("ours", "timm")),
+            _against(block["claim"], bar=True),
+        )
+        for name, block in found["rows"].items()
+    ]
+    note = (
+        f"One core of {found['hardware']['cpu']}, ours from bytes of pixels. `{found['command']}`"
+    )
+    head = ("What", "Ours, ms", "timm, ms", "Ours is so many times as fast")
+    return section("Answers in plain torch, beside timm's ViT", head, rows, note)
+
+
+def item_time() -> str:
+    """Our smallest model beside hand-crafted features."""
+    found = read("item_time.json")
+    if found is None:
+        return ""
+    rows = []
+    for name, block in found["sets"].items():
+        rows += [
+            (SETS[name], f"**`nano`, {WHERE[to]}**", f"{cost:.0f}")
+            for to, cost in block["ours"].items()
+        ]
+        rows += [
+            (SETS[name], HANDCRAFTED[method], f"{one['microseconds_per_item']:.0f}")
+            for method, one in block["handcrafted"].items()
+        ]
+    note = (
+        f"Processor time on one core of {found['hardware']['cpu']}, from the same frames in memory "
+        f"to probabilities. `{found['command']}`"
+    )
+    return section(
+        "An item, beside hand-crafted features", ("Data", "Method", "Microseconds"), rows, note
+    )
+
+
+def divided() -> str:
+    """Blocks divided over two ranks."""
+    found = read("divided.json")
+    if found is None:
+        return ""
+    rows = [
+        (f"`{size}`, {name}", *(f"{block[key]['median']:{form}}" for key, form in KEPT.items()))
+        for size, both in found["sizes"].items()
+        for name, block in both.items()
+    ]
+    note = (
+        f"Two ranks of one thread, {found['batch']} pictures a step, gloo, {_cpu(found)}; weights, "
+        f"gradients, moments and averages of one rank. `{found['command']}`"
+    )
+    head = ("Pre-training", "A step, s", "Kept by a rank, MB", "Peak of a rank, MB")
+    return section("Blocks divided over ranks", head, rows, note)
 
 
 def feeding() -> str:
@@ -125,6 +239,14 @@ def overload() -> str:
     )
     head = ("Server", "Capacity, answers a second", "In time at twice that, a second")
     return section("Overload, beside LitServe", head, rows, note)
+
+
+def _against(claim: dict[str, Any] | None, *, bar: bool = False) -> str:
+    """A ratio with its interval, and what was asked for."""
+    if claim is None:
+        return ""
+    value, spread = median(claim["ratio"])
+    return f"{value} ({spread}" + (f"; {claim['to_reach']:g} asked for)" if bar else ")")
 
 
 def _cpu(found: dict[str, Any]) -> str:

@@ -7,6 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+SETS = {
+    "cifar10": "CIFAR-10",
+    "tiny_imagenet_vehicles": "Tiny-ImageNet vehicles",
+    "jhmdb": "J-HMDB",
+}
+HANDCRAFTED = {
+    "color_histogram": "colour histogram + RBF SVM",
+    "hog_linear": "HOG + linear SVM",
+    "hog_svm": "HOG + RBF SVM",
+    "motion_hog": "HOG over time + RBF SVM",
+    "motion_difference": "frame-difference HOG + RBF SVM",
+    "motion_flow": "optical-flow histogram + RBF SVM",
+    "motion": "all motion features + RBF SVM",
+}
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

@@ -1,0 +1,97 @@
+"""A server for an hour: does its memory, do its open files grow?
+
+    python benchmarks/soak.py --minutes 60
+
+Ten requests a second, most of them pictures and clips as people send them, some of the odd kinds of
+`odd_requests.py`.  The slope is that of a line through the memory of the last three quarters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import psutil
+from few_labels import HERE, commit, hardware, versions
+from odd_requests import asked, grown, seeds, send, started
+
+TABLE = HERE / "results" / "soak.json"
+RATE, LOOK = 10.0, 30.0  # requests a second; seconds between two looks
+ODD, EXPLAINED = 0.1, 0.05  # shares of the requests
+MOST = 1.0  # MB an hour
+SETTLING = 0.25  # share of the time that does not count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=60.0)
+    args = parser.parse_args()
+    sys.path.insert(0, str(HERE.parent))
+    statuses: Counter[str] = Counter()
+    looks: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory(prefix="discern-soak-") as home:
+        corpus = seeds(Path(home))
+        child, port = started(Path(home))
+        process = psutil.Process(child.pid)
+        began = time.monotonic()
+        number = 0
+        while (passed := time.monotonic() - began) < 60 * args.minutes:
+            if passed >= LOOK * len(looks):
+                looks.append({"seconds": round(passed, 1), **grown(process)})
+            statuses[one(port, random.Random(number), corpus)] += 1
+            number += 1
+            time.sleep(max(0.0, began + number / RATE - time.monotonic()))
+        lives = child.poll() is None and b"ok" in asked(port, "/health")
+        child.terminate()
+        child.wait(60)
+    counted = [look for look in looks if look["seconds"] >= SETTLING * 60 * args.minutes]
+    hours = np.array([look["seconds"] for look in counted]) / 3600
+    megabytes = np.array([look["memory"] for look in counted]) / 2**20
+    slope = float(np.polyfit(hours, megabytes, 1)[0])
+    found = {
+        "command": " ".join(["python", "benchmarks/soak.py", *sys.argv[1:]]),
+        "commit": commit(),
+        "versions": versions(),
+        "hardware": hardware(),
+        "minutes": args.minutes,
+        "requests": number,
+        "statuses": dict(sorted(statuses.items())),
+        "alive": lives,
+        "megabytes_per_hour": slope,
+        "limit": MOST,
+        "reached": slope < MOST,
+        "memory_megabytes": [round(look["memory"] / 2**20, 1) for look in looks],
+        "files": [min(look["files"] for look in looks), max(look["files"] for look in looks)],
+        "look_seconds": LOOK,
+    }
+    TABLE.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+def one(port: int, drawn: random.Random, corpus: list[bytes]) -> str:
+    """A request, and the status of its answer."""
+    if drawn.random() < ODD:
+        return send(port, drawn, corpus)[0]
+    path = "/v1/explain" if drawn.random() < EXPLAINED else "/v1/predict"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("POST", path, drawn.choice(corpus[:5]))
+        answer = connection.getresponse()
+        answer.read()
+        return str(answer.status)
+    except (OSError, http.client.HTTPException) as error:
+        return f"no answer: {type(error).__name__}"
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()
