@@ -24,6 +24,7 @@ from discern.threads import choose_threads, prepare_threads, set_threads  # noqa
 prepare_threads()
 
 import argparse  # noqa: E402
+import itertools  # noqa: E402
 import json  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import replace  # noqa: E402
@@ -120,15 +121,33 @@ def ours(config: RunConfig, precision: str, played: list[bool]) -> Callable[[], 
     }
     clip = torch.randint(0, 256, (COUNT, 3, 1, SIDE, SIDE), dtype=torch.uint8)
 
+    def step(number: int) -> bool:
+        both = False
+        for phase, optimizer in optimizers.items():
+            with autocast(precision, CPU):
+                losses = objective.loss(phase, Batch(clip=clip), step_rng(0, number), PROGRESS)
+            losses.total.backward()
+            optimizer.step()
+            objective.zero_grad(set_to_none=True)
+            both = both or "d_accuracy" in losses.parts
+        return both
+
+    # where an adversary plays now and then, as often as its chance says
+    wanted = 1.0
+    if config.objective == "masked_gan":
+        wanted = config.masked_gan.adversary_chance
+    of_both = round(wanted * STEPS)
+    numbers: dict[bool, list[int]] = {True: [], False: []}
+    for number in itertools.count():
+        kind = step(number)
+        if len(numbers[kind]) < (of_both if kind else STEPS - of_both):
+            numbers[kind].append(number)
+        if sum(map(len, numbers.values())) == STEPS:
+            break
+
     def run() -> None:
-        for number in range(STEPS):
-            for phase, optimizer in optimizers.items():
-                with autocast(precision, CPU):
-                    losses = objective.loss(phase, Batch(clip=clip), step_rng(0, number), PROGRESS)
-                losses.total.backward()
-                played.append("d_accuracy" in losses.parts)
-                optimizer.step()
-                objective.zero_grad(set_to_none=True)
+        for number in sorted(numbers[True] + numbers[False]):
+            played.append(step(number))
 
     return run
 

@@ -29,7 +29,7 @@ OPTIONS = {
         *("--from", "--target-accuracy", "--patience", "--labels", "--unlabeled"),
         *("--batch", "--rate", "--allow-change", "--recipe", "--harden"),
     },
-    "evaluate": {"--out", "--unknown", "--strict", "--views", "--require-signature"},
+    "evaluate": {"--out", "--unknown", "--strict", "--views", "--merge", "--require-signature"},
     "compare": {"--out", "--labels", "--minutes", "--from", "--seed"},
     "predict": {"--top", "--save", "--views", "--require-signature"},
     "generate": {"--out", "--count", "--label", "--walk", "--seed", "--require-signature"},

@@ -38,6 +38,10 @@ def evaluate(
     ] = None,
     strict: Strict = False,
     views: Views = 1,
+    merge: Annotated[
+        float | None,
+        typer.Option("--merge", metavar="SHARE", help="Merge this share of the tokens: faster."),
+    ] = None,
     signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -53,7 +57,7 @@ def evaluate(
     from discern.seal.sign import requiring
 
     with answer.one_answer(as_json), requiring(signed):
-        result = work(folder, specs, out, unknown=strange, strict=strict, views=views)
+        result = work(folder, specs, out, unknown=strange, strict=strict, views=views, merge=merge)
     then = ("discern", "compare", *specs, "--from", folder, "--out", f"{out}-compared")
     return answer.finish(result, as_json, answer.command(*then))
 

@@ -65,20 +65,27 @@ def evaluate(
     unknown: str | Sequence[str] = (),
     strict: bool = False,
     views: int = 1,
+    merge: float | None = None,
 ) -> dict[str, Any]:
     """Measure a model on items that it was not trained on.
 
     Of the source it was trained on that is its test part; of another one its own test part, or all
     of it when it has no parts.  With sources of `unknown` items, which are of none of its classes,
     also how many of them its guard finds.  Answers are the mean of so many `views` (`data.views`).
+    With `merge` the encoder merges this share of its tokens, whatever the model says.
 
     Writes results.json, predictions.jsonl, report.html into `out`.  Raises UsageError, DataError,
     IntegrityError.
     """
     started = time.monotonic()
     require_views(views)
+    if merge is not None and not 0 <= merge < 1:
+        raise UsageError(f"--merge {merge:g}: a share of the tokens, 0 to below 1")
     bundle = load(model)
     require_classifier(bundle)
+    encoder = bundle.model.backbone
+    if merge is not None:
+        encoder.config = replace(encoder.config, merge=merge)
     specs = [source] if isinstance(source, str) else list(source)
     others = [unknown] if isinstance(unknown, str) else list(unknown)
     if others and not bundle.certainty.guards:
@@ -88,7 +95,7 @@ def evaluate(
         )
     data, chosen = _to_measure(bundle, specs)
     settings = {"model": str(model), "source": specs, "unknown": others, "strict": strict}
-    settings["views"] = views
+    settings |= {"views": views, "merge": merge}
     with Run.open(Path(out), "evaluate", settings) as run:
         bad = BadFiles(run.out / "bad_files.jsonl", strict=strict)
         sets = _loaded(bundle, data, chosen, bad)
@@ -103,6 +110,7 @@ def evaluate(
             "model": str(bundle.path),
             "verb": "evaluate",
             "views": views,
+            "merge": encoder.config.merge,
         }
         run.results(results)
         results["report"] = str(write_report(run.out))

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from discern.errors import ConfigError
 from discern.models.blocks import NORM_EPS, Block, init_linear, stream
 from discern.models.edges import edges
+from discern.models.merge import Merged
 from discern.models.stem import ConvStem, PatchStem
 from discern.models.tokens import grid_of, positions
 
@@ -42,6 +43,7 @@ class BackboneConfig:
     layer_scale: float | None = 0.1
     drop_path: float = 0.0
     norm_eps: float = NORM_EPS
+    merge: float = 0.0  # share of the tokens that blocks merge with others, in use and not training
 
 
 # timm's names and widths, so that speed compares like for like
@@ -136,15 +138,32 @@ class Backbone(nn.Module):
         if first:
             x = torch.cat([*(token.expand(len(x), -1, -1) for token in first), x], dim=1)
         x = stream(x)
+        merged = self._merged(stem.shape[1]) if keep is None else None
         for block in self.blocks:
-            if self.recompute and torch.is_grad_enabled():
+            if merged is not None:
+                x = block(x, merged=merged)
+            elif self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
         x = self.norm(x)
-        tokens = x[:, int(self.config.class_token) + self.config.registers :]
+        tokens = x[:, self._first :]
+        if merged is not None:
+            tokens = merged.apart(tokens)
         pooled = x[:, 0] if self.config.pool == "class" else tokens.mean(dim=1)
         return Features(tokens, pooled, stem)
+
+    @property
+    def _first(self) -> int:
+        """Tokens that stand before those of the patches."""
+        return int(self.config.class_token) + self.config.registers
+
+    def _merged(self, patches: int) -> Merged | None:
+        """What merges tokens, where that is wanted; explanations look at each patch by itself."""
+        explained = any(block.attn.kept is not None for block in self.blocks)
+        if self.config.merge <= 0 or self.training or explained:
+            return None
+        return Merged(patches, self._first, self.config.merge, len(self.blocks))
 
     def _learned_positions(self) -> nn.Parameter | None:
         if self.config.positions == "sincos":

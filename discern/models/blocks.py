@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from discern.models.merge import Merged
+
 NORM_EPS = 1e-6  # as timm and the original ViT
 PLAIN_TOKENS = 256  # up to here plain attention is the faster one on a CPU, in bf16
 
@@ -24,11 +26,24 @@ class Attention(nn.Module):
         self.k_norm = nn.LayerNorm(width // heads, eps=NORM_EPS) if qk_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self._heads(x)
+        found = attend(q, k, v) if self.kept is None else self._attend_and_keep(q, k, v)
+        return self.proj(found.transpose(1, 2).reshape(x.shape))
+
+    def with_keys(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same with a bias [B, 1, 1, N] on whom tokens look at; and the keys, meant over heads.
+
+        [B, N, D] -> [B, N, D], [B, N, D / heads]
+        """
+        q, k, v = self._heads(x)
+        found = attend(q, k, v, bias)
+        return self.proj(found.transpose(1, 2).reshape(x.shape)), k.mean(dim=1)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> queries, keys, values [B, heads, N, D / heads]"""
         B, N, D = x.shape
         q, k, v = self.qkv(x).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)  # [B, heads, N, D / heads]
-        x = attend(q, k, v) if self.kept is None else self._attend_and_keep(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(B, N, D))
+        return self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype), v
 
     def _attend_and_keep(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         assert self.kept is not None
@@ -37,8 +52,8 @@ class Attention(nn.Module):
         return weights.to(v.dtype) @ v
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(d)) v.  [B, heads, N, d] three times -> [B, heads, N, d]
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(d) + bias) v.  [B, heads, N, d] three times -> [B, heads, N, d]
 
     On a CPU the fused kernel's backward pass is several times slower than three matrix products for
     the short sequences of small frames (`benchmarks/attention.py`), so there the products are
@@ -46,9 +61,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     short = q.dtype == torch.bfloat16 and q.shape[-2] <= PLAIN_TOKENS
     if q.device.type != "cpu" or not short:
-        return F.scaled_dot_product_attention(q, k, v)
+        mask = None if bias is None else bias.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     with torch.autocast("cpu", enabled=False):  # or softmax would be done, and kept, in 32 bits
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        scores = scores if bias is None else scores + bias.to(scores.dtype)
         return scores.softmax(dim=-1) @ v
 
 
@@ -79,7 +96,7 @@ class Block(nn.Module):
     """Attention, then MLP, each on a normalised copy of the residual stream.
 
     `modulation` [B, 1, 2 * D] scales and shifts both normalised copies (self-modulation,
-    ViTGAN section 3.3).
+    ViTGAN section 3.3).  With `merged` fewer tokens come out.
     """
 
     def __init__(
@@ -101,8 +118,15 @@ class Block(nn.Module):
         self.ls2 = LayerScale(width, layer_scale) if layer_scale else nn.Identity()
         self.drop_path = drop_path
 
-    def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
-        x = x + self._drop(self.ls1(self.attn(_modulate(self.norm1(x), modulation))))
+    def forward(
+        self, x: Tensor, modulation: Tensor | None = None, merged: Merged | None = None
+    ) -> Tensor:
+        seen = _modulate(self.norm1(x), modulation)
+        if merged is None:
+            x = x + self._drop(self.ls1(self.attn(seen)))
+        else:
+            found, keys = self.attn.with_keys(seen, merged.bias)
+            x = merged.fewer(x + self._drop(self.ls1(found)), keys)
         return x + self._drop(self.ls2(self.mlp(_modulate(self.norm2(x), modulation))))
 
     def _drop(self, branch: Tensor) -> Tensor:

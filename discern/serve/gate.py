@@ -6,6 +6,7 @@ its time on answers, not on refusals.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import logging
 import re
@@ -82,7 +83,7 @@ class Gate:
         if length is None or len(body) < int(length[1]):
             return None  # who still writes would not read an answer
         self.metrics.add(ANSWERED, 503, 0.0)
-        return _as_bytes(refusal(503, "busy", FULL, self.room.retry_after))
+        return _full(self.room.retry_after)
 
     def refused(self, scope: Scope) -> JSONResponse | None:
         """Why a request may not come in."""
@@ -150,6 +151,12 @@ def refusal(status: int, code: str, message: str, retry: int | None = None) -> J
     headers = {} if retry is None else {"Retry-After": str(retry)}
     said = {"error": {"code": code, "message": message}}
     return JSONResponse(said, status_code=status, headers=headers)
+
+
+@functools.lru_cache
+def _full(retry: int) -> bytes:
+    """What a crowd is told, as bytes: the same for all of it."""
+    return _as_bytes(refusal(503, "busy", FULL, retry))
 
 
 def _as_bytes(answer: JSONResponse) -> bytes:

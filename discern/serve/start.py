@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import os
@@ -11,61 +10,16 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from discern.serve.app import make_app
+from discern.serve.door import Door
 from discern.serve.engine import Engine
-from discern.serve.gate import Gate
 from discern.serve.settings import ServeConfig
 
 VARIABLE = "DISCERN_SERVE"  # how worker processes learn their settings
 MOST_HEADERS = 64 * 2**10  # bytes
 MOST_CONNECTIONS = 1024
 KEEP_ALIVE = 5  # seconds
-
-
-class GuardedProtocol(H11Protocol):
-    """Closes connections whose headers do not come (slow loris), and sends a crowd away.
-
-    Where there is no room, a request that is all there is answered before it is parsed: at ten
-    times what the server can do, parsing alone would take all of its time.
-    """
-
-    seconds = 10.0
-    gate: Gate | None = None
-    _expiry: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._expiry = self.loop.call_later(self.seconds, self._expire)
-
-    def data_received(self, data: bytes) -> None:
-        waits = self.cycle is None or self.cycle.response_complete
-        refused = self.gate.crowded(data) if self.gate is not None and waits else None
-        if refused is not None:
-            self.transport.write(refused)
-            self.transport.close()
-            return
-        super().data_received(data)
-        if self.cycle is not None and self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.transport is not None and not self.transport.is_closing() and self._expiry is None:
-            self._expiry = self.loop.call_later(self.seconds, self._expire)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-        super().connection_lost(exc)
-
-    def _expire(self) -> None:
-        self._expiry = None
-        waits = self.cycle is None or self.cycle.response_complete
-        if waits and self.transport is not None:
-            self.transport.close()
 
 
 def serve(config: ServeConfig, ready: Callable[[], None] = lambda: None) -> None:
@@ -76,7 +30,7 @@ def serve(config: ServeConfig, ready: Callable[[], None] = lambda: None) -> None
     shared: dict[str, Any] = {
         "host": config.host,
         "port": config.port,
-        "http": GuardedProtocol,
+        "http": Door,
         "ws": "none",
         "log_level": "warning",
         "access_log": False,
@@ -109,5 +63,5 @@ def from_environment() -> FastAPI:
 def guarded(config: ServeConfig) -> FastAPI:
     """The service, whose gate and limits the connections know."""
     app = make_app(config)
-    GuardedProtocol.seconds, GuardedProtocol.gate = config.header_seconds, app.state.gate
+    Door.seconds, Door.gate = config.header_seconds, app.state.gate
     return app

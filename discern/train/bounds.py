@@ -84,7 +84,7 @@ PARTS = {  # a whole one would leave nothing
         "label_smoothing",
         "betas",
     ),
-    *("clip_share", "false_alarms"),
+    *("clip_share", "false_alarms", "merge"),
 }
 REMAINDERS = {"scale", "adversary_keep", "layer_decay"}  # 0 would leave nothing
 TUNING = {"supervised", "semi", "hardened"}  # objectives

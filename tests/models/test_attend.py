@@ -24,9 +24,21 @@ def test_it_agrees_with_the_reference(tokens: int, dtype: torch.dtype) -> None:
 def test_in_32_bits_the_fused_kernel_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     monkeypatch.setattr(
-        F, "scaled_dot_product_attention", lambda q, k, v: called.append(q.dtype) or v
+        F, "scaled_dot_product_attention", lambda q, k, v, **_: called.append(q.dtype) or v
     )
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.randn(1, 1, 4, 8).to(dtype)
         attend(x, x, x)
     assert called == [torch.float32]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_is_added_before_the_softmax(dtype: torch.dtype) -> None:
+    rng = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 7, 8, generator=rng).to(dtype) for _ in range(3))
+    bias = torch.randn(2, 1, 1, 7, generator=rng)
+    scores = q.double() @ k.double().transpose(-2, -1) / 8**0.5 + bias.double()
+    expected = scores.softmax(dim=-1) @ v.double()
+    found = attend(q, k, v, bias).double()
+    assert (found - expected).abs().max() < (1e-5 if dtype is torch.float32 else 3e-2)
+    assert (found - attend(q, k, v).double()).abs().max() > 0.1

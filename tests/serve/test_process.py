@@ -154,12 +154,13 @@ def test_what_is_no_server_says_so(model: Path) -> None:
 def test_connections_send_a_crowd_away_before_anything_is_parsed(model: Path) -> None:
     import uvicorn
 
+    from discern.serve.door import Door
     from discern.serve.settings import ServeConfig
-    from discern.serve.start import GuardedProtocol, guarded
+    from discern.serve.start import guarded
 
     app = guarded(ServeConfig(model=str(model)))
     app.state.gate.room.most = 0
-    config = uvicorn.Config(app, port=_free_port(), http=GuardedProtocol, log_level="critical")
+    config = uvicorn.Config(app, port=_free_port(), http=Door, log_level="critical")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -182,4 +183,4 @@ def test_connections_send_a_crowd_away_before_anything_is_parsed(model: Path) ->
     finally:
         server.should_exit = True
         thread.join(20)
-        GuardedProtocol.gate = None
+        Door.gate = None
