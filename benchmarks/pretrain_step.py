@@ -43,7 +43,7 @@ from discern.train.optim import OptimConfig, build_optimizer  # noqa: E402
 from discern.train.run import RunConfig, build_objective  # noqa: E402
 
 SIZE, SIDE, PATCH, COUNT = "tiny", 64, 8, 32
-STEPS, PROGRESS = 8, 0.7  # of a round; the adversary is on, and the end has not begun
+STEPS, PROGRESS = 4, 0.7  # of a round; the adversary is on, and the end has not begun
 CPU = torch.device("cpu")
 OFTEN, SELDOM = "masked GAN, both players in every step", "masked GAN, both players now and then"
 DEFAULT, PLAIN_GAN, MAE = "pretrain as it comes", "plain GAN", "MAE of transformers"

@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py --minutes 60
 
-Ten requests a second, most of them pictures and clips as people send them, some of the odd kinds of
+Five requests a second, most of them pictures and clips as people send them, some of the odd kinds of
 `odd_requests.py`.  The slope is that of a line through the memory of the last three quarters.
 """
 
@@ -24,7 +24,7 @@ from few_labels import HERE, commit, hardware, versions
 from odd_requests import asked, grown, seeds, send, started
 
 TABLE = HERE / "results" / "soak.json"
-RATE, LOOK = 10.0, 30.0  # requests a second; seconds between two looks
+RATE, LOOK = 5.0, 30.0  # requests a second; seconds between two looks
 ODD, EXPLAINED = 0.1, 0.05  # shares of the requests
 MOST = 1.0  # MB an hour
 SETTLING = 0.25  # share of the time that does not count

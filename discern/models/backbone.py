@@ -160,7 +160,7 @@ class Backbone(nn.Module):
 
     def _merged(self, patches: int) -> Merged | None:
         """What merges tokens, where that is wanted; explanations look at each patch by itself."""
-        explained = any(block.attn.kept is not None for block in self.blocks)
+        explained = any(isinstance(one, Block) and one.attn.kept is not None for one in self.blocks)
         if self.config.merge <= 0 or self.training or explained:
             return None
         return Merged(patches, self._first, self.config.merge, len(self.blocks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -63,5 +64,9 @@ def from_environment() -> FastAPI:
 def guarded(config: ServeConfig) -> FastAPI:
     """The service, whose gate and limits the connections know."""
     app = make_app(config)
+    # all that torch has loaded would be searched for garbage again and again, 0.2 s each time,
+    # in which nobody gets an answer
+    gc.collect()
+    gc.freeze()
     Door.seconds, Door.gate = config.header_seconds, app.state.gate
     return app

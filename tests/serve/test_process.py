@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -159,6 +160,7 @@ def test_connections_send_a_crowd_away_before_anything_is_parsed(model: Path) ->
     from discern.serve.start import guarded
 
     app = guarded(ServeConfig(model=str(model)))
+    assert gc.get_freeze_count() > 10_000  # what is loaded is not searched for garbage again
     app.state.gate.room.most = 0
     config = uvicorn.Config(app, port=_free_port(), http=Door, log_level="critical")
     server = uvicorn.Server(config)
@@ -184,3 +186,4 @@ def test_connections_send_a_crowd_away_before_anything_is_parsed(model: Path) ->
         server.should_exit = True
         thread.join(20)
         Door.gate = None
+        gc.unfreeze()
