@@ -2,8 +2,8 @@
 
     python benchmarks/soak.py --minutes 60
 
-Five requests a second, most of them pictures and clips as people send them, some of the odd kinds of
-`odd_requests.py`.  The slope is that of a line through the memory of the last three quarters.
+Five requests a second, most of them pictures and clips as people send them, some of the odd kinds
+of `odd_requests.py`.  The slope is that of a line through the memory of the last three quarters.
 """
 
 from __future__ import annotations
