@@ -2,9 +2,10 @@
 
     python benchmarks/vehicles.py --minutes 9 --seeds 0 1 2
 
-Ours is `discern train --recipe vehicles --from discern-nano`, which sees 32 x 32;
-the hand-crafted methods see all 64 x 64, on all training items where their SVM is linear, and else
-on as many as `discern compare` gives them.  The test split is read once per cell.
+Ours is `discern train --recipe vehicles --from discern-nano`, which sees 32 x 32; the hand-crafted
+methods see all 64 x 64, on all training items where their SVM is linear, and else on as many as
+`discern compare` gives them.  The test split is read once per cell.  Beside it the same models with
+tokens that merge in use.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ TABLE = HERE / "results" / "vehicles.json"
 DATA = "tiny_imagenet_vehicles"
 METHODS = ("hog_linear", "hog_svm", "color_histogram")
 AHEAD = 0.10  # of each of them, to reach
+MERGED = (0.25, 0.5)  # shares of the tokens
 
 
 def main() -> None:
@@ -42,6 +44,8 @@ def main() -> None:
         table.fill(f"{method}/0", partial(handcrafted, method, folder))
     for seed in args.seeds:
         table.fill(f"discern/{seed}", partial(ours, args, folder, seed))
+        for share in MERGED:
+            table.fill(f"merged_{share:g}/{seed}", partial(merged, args, folder, seed, share))
 
 
 def summary(cells: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +78,17 @@ def ours(args: argparse.Namespace, folder: Path, seed: int) -> dict[str, Any]:
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     names = ("accuracy", "validation_accuracy", "steps", "ece", "microseconds_per_item", "command")
     return {name: found[name] for name in names}
+
+
+def merged(args: argparse.Namespace, folder: Path, seed: int, share: float) -> dict[str, Any]:
+    """The same model with tokens that merge."""
+    from discern.evaluate.evaluate import evaluate
+
+    work = args.out / "vehicles"
+    out = work / f"{seed}-merged-{share:g}"
+    shutil.rmtree(out, ignore_errors=True)
+    found = evaluate(work / str(seed), str(folder), out, merge=share)
+    return {name: found[name] for name in ("accuracy", "microseconds_per_item")}
 
 
 def handcrafted(method: str, folder: Path) -> dict[str, Any]:
