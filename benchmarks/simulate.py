@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--part", choices=("exchange", "ranks"))  # of a rank that we start
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--plans", action="store_true", help="Anew; what was measured stays.")
     args = parser.parse_args()
     set_threads(args.threads)
     if args.part:
@@ -67,6 +68,11 @@ def main() -> None:
             found = {"exchange": exchange_here, "ranks": steps_here}[args.part](ranks)
             if ranks.leads:
                 print(json.dumps(found))
+        return
+    if args.plans:
+        done = json.loads(TABLE.read_text()) | {"plans": plans(), "plans_commit": commit()}
+        done["assumed"] = asdict(Cluster(devices=1))
+        TABLE.write_text(json.dumps(done, indent=1) + "\n")
         return
     command = " ".join(["python", "benchmarks/simulate.py", *sys.argv[1:]])
     done: dict[str, Any] = {

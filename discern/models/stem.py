@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from discern.models.blocks import NORM_EPS
 from discern.models.tokens import fill_tubelets, patchify, take_tokens
 
+TWO = 4  # largest stride of a second convolution that is also the last
 MOTION_GAIN = 2.0  # frames that follow each other differ little
 
 
@@ -41,8 +42,11 @@ class PatchStem(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Two convolutions a frame, their strides multiplied the patch (Xiao et al. 2021); then a merge
+    """Convolutions of a frame, their strides multiplied the patch (Xiao et al. 2021); then a merge
     of the frames of a tubelet.
+
+    Two of them for patches to 8; for larger ones more, each with a small stride: a wide map of many
+    channels would cost as much as the blocks.
 
     In clips the first convolution also looks at the change from each frame to the next, the
     short-term motion of two-stream networks (Simonyan and Zisserman 2014) without optical flow.  An
@@ -52,17 +56,21 @@ class ConvStem(nn.Module):
     def __init__(self, channels: int, tubelet: int, patch: int, width: int) -> None:
         super().__init__()
         self.tubelet = tubelet
-        first = _smallest_factor(patch)
-        hidden = max(8, width // 2)
-        self.fine = _fine(channels, hidden, first, patch)
-        self.norm = nn.GroupNorm(1, hidden, eps=NORM_EPS)
-        self.coarse = _overlapping(hidden, width, patch // first)
+        first, *others, last = _strides(patch)
+        widths = [max(8, width // 2**number) for number in range(len(others) + 1, 0, -1)]
+        self.fine = _fine(channels, widths[0], first, patch)
+        self.norm = _norm(widths[0])
+        self.between = nn.ModuleList(
+            nn.Sequential(_overlapping(before, after, stride), _norm(after))
+            for before, after, stride in zip(widths, widths[1:], others, strict=False)
+        )
+        self.coarse = _overlapping(widths[-1], width, last)
         self.merge = nn.Linear(tubelet * width, width)
-        self.motion = _fine(channels, hidden, first, patch, bias=False)
+        self.motion = _fine(channels, widths[0], first, patch, bias=False)
         self.init_weights()
 
     def init_weights(self) -> None:
-        for convolution in (self.fine, self.coarse, self.motion):
+        for convolution in (one for one in self.modules() if isinstance(one, nn.Conv2d)):
             nn.init.xavier_uniform_(convolution.weight)
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
@@ -73,7 +81,10 @@ class ConvStem(nn.Module):
         x = self.fine(_frames(clip))
         if T > 1:
             x = x + self.motion(_frames(MOTION_GAIN * changes(clip)))
-        x = self.coarse(nn.functional.gelu(self.norm(x)))  # [B T, D, h, w]
+        x = nn.functional.gelu(self.norm(x))
+        for stage in self.between:
+            x = nn.functional.gelu(stage(x))
+        x = self.coarse(x)  # [B T, D, h, w]
         weight = self.merge.weight  # [D, D * tubelet]
         if T == 1:
             patches = x.flatten(2).transpose(1, 2)  # [B, N, D]
@@ -107,6 +118,22 @@ def _fine(channels: int, hidden: int, first: int, patch: int, *, bias: bool = Tr
         return _overlapping(channels, hidden, first, bias=bias)
     # a prime: the second convolution looks at the neighbours, and that is far enough
     return nn.Conv2d(channels, hidden, patch, stride=patch, bias=bias)
+
+
+def _strides(patch: int) -> list[int]:
+    """Of the convolutions, in order: their product is the patch.  At least two."""
+    first = _smallest_factor(patch)
+    strides, rest = [first], patch // first
+    if rest <= TWO:
+        return [first, rest]
+    while rest > 1:
+        strides.append(_smallest_factor(rest))
+        rest //= strides[-1]
+    return strides
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(1, width, eps=NORM_EPS)
 
 
 def _smallest_factor(patch: int) -> int:

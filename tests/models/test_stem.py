@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from discern.models.stem import ConvStem, PatchStem, changes
+from discern.models.stem import ConvStem, PatchStem, _strides, changes
 from tests.tiny import rng
 
 
@@ -33,6 +35,8 @@ def test_a_convolutional_stem_fits_any_patch_and_looks_at_neighbours_only(patch:
     assert stem(clip).shape == (1, 30, 8)
     # GroupNorm is taken over the whole frame; without it a token has seen its patch and a rim
     stem.norm = torch.nn.Identity()
+    for stage in stem.between:
+        stage[1] = torch.nn.Identity()
     other = clip.clone()
     other[..., 2 * patch : 3 * patch, 3 * patch : 4 * patch] += 1
     changed = _changed(stem, clip, other)
@@ -80,3 +84,29 @@ def test_kept_tokens_are_those_of_the_whole() -> None:
         kept, whole = stem(clip, keep), stem(clip)
         for item in range(2):
             torch.testing.assert_close(kept[item], whole[item, keep[item]], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("patch", [*range(1, 17), 24, 32])
+def test_strides_make_the_patch(patch: int) -> None:
+    strides = _strides(patch)
+    assert math.prod(strides) == patch and len(strides) >= 2
+    assert len(strides) == 2 or (patch > 8 and max(strides) <= 3)
+
+
+def test_a_large_patch_costs_little_beside_the_blocks() -> None:
+    width, side, patch = 192, 224, 16
+    stem = ConvStem(3, 2, patch, width).eval()
+    products = 0
+
+    def count(module: torch.nn.Module, _: object, out: torch.Tensor) -> None:
+        nonlocal products
+        assert isinstance(module, torch.nn.Conv2d)
+        products += out[0].numel() * module.weight[0].numel()
+
+    for one in (stem.fine, *(stage[0] for stage in stem.between), stem.coarse):  # type: ignore[index]
+        one.register_forward_hook(count)
+    with torch.no_grad():
+        found = stem(torch.zeros(1, 3, 1, side, side))
+    tokens = (side // patch) ** 2
+    assert found.shape == (1, tokens, width)
+    assert 0 < products < 0.12 * (12 * tokens * 12 * width**2)  # of twelve blocks
