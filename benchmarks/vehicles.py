@@ -1,6 +1,6 @@
 """Vehicles by type: Tiny-ImageNet's fifteen, beside hand-crafted features in the same run.
 
-    python benchmarks/vehicles.py --minutes 9 --seeds 0 1 2
+    python benchmarks/vehicles.py --minutes 7 --seeds 0 1 2
 
 Ours is `discern train --recipe vehicles --from discern-nano`, which sees 32 x 32; the hand-crafted
 methods see all 64 x 64, on all training items where their SVM is linear, and else on as many as
@@ -32,7 +32,7 @@ MERGED = (0.25, 0.5)  # shares of the tokens
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--minutes", type=float, default=7.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
