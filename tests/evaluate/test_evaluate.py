@@ -92,3 +92,22 @@ def test_looks_are_averaged_alike_by_evaluate_and_predict(
             predict_files(bundle, [data / key], views=views)
         with pytest.raises(UsageError, match="--views"):
             evaluate(run, str(data), tmp_path / "none", views=views)
+
+
+def test_tokens_may_merge_while_a_model_is_measured(
+    tuned: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, run = tuned
+
+    def said(out: Path) -> list[float]:
+        lines = (out / "predictions.jsonl").read_text().splitlines()
+        return [entry["probability"] for entry in map(json.loads, lines)]
+
+    assert evaluate(run, str(data), tmp_path / "plain")["merge"] == 0
+    assert evaluate(run, str(data), tmp_path / "none", merge=0.0)["merge"] == 0
+    merged = evaluate(run, str(data), tmp_path / "half", merge=0.5)
+    assert merged["merge"] == 0.5 and merged["microseconds_per_item"] > 0
+    assert said(tmp_path / "none") == said(tmp_path / "plain") != said(tmp_path / "half")
+    for share in (-0.1, 1.0, float("nan")):
+        with pytest.raises(UsageError, match="--merge"):
+            evaluate(run, str(data), tmp_path / "wrong", merge=share)

@@ -77,10 +77,17 @@ def test_a_program_gives_the_same(place: Path, exported: Exported) -> None:
         predict_files(out, [place / "0.png"])
 
 
-def test_edges_and_places_go_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "places"),
+    [({"stem": "linear", "sees": "edges"}, (4, 4)), ({"merge": 0.5}, None)],
+    ids=["edges and places", "merged tokens"],
+)
+def test_what_an_encoder_does_goes_along(
+    tmp_path: Path, more: dict[str, Any], places: tuple[int, int] | None
+) -> None:
     torch.manual_seed(0)
-    shape = BackboneConfig(width=16, depth=1, heads=2, patch=4, stem="linear", sees="edges")
-    model = Model(ModelConfig(backbone=shape, classes=3, places=(4, 4))).eval()
+    shape = BackboneConfig(width=16, depth=1, heads=2, patch=4, **more)
+    model = Model(ModelConfig(backbone=shape, classes=3, places=places)).eval()
     size = {"height": 16, "width": 16, "frames": 2, "stored_frames": 2}
     save_bundle(tmp_path / "model", model, labels=list("abc"), preprocess=size, made={})
     need("onnx")
