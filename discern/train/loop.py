@@ -145,7 +145,11 @@ def fit(
     if not ranks.leads:
         journal, report = SILENT, SILENT.report
         keeper = keeper if divided else SILENT
-    saved = keeper.load() if divided else ranks.saved_from_leader(keeper.load())
+
+    def kept() -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        return keeper.load() if divided else ranks.saved_from_leader(keeper.load())
+
+    saved = kept()
     if saved is not None:
         _restore(objective, optimizers, *saved, state)
         watch.load(state.watch)
@@ -191,7 +195,7 @@ def fit(
         for warning in watch.look(objective, said):
             journal.log(step=state.step, event=warning)
         if watch.must_roll_back or watch.gave_up is not None:
-            saved = keeper.load() if divided else ranks.saved_from_leader(keeper.load())
+            saved = kept()
             if saved is not None:
                 _restore(objective, optimizers, *saved, state, weights_only=True)
         if watch.must_roll_back:
