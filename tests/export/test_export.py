@@ -79,8 +79,10 @@ def test_a_program_gives_the_same(place: Path, exported: Exported) -> None:
 
 @pytest.mark.parametrize(
     ("more", "places"),
-    [({"stem": "linear", "sees": "edges"}, (4, 4)), ({"merge": 0.5}, None)],
-    ids=["edges and places", "merged tokens"],
+    [
+        pytest.param({"stem": "linear", "sees": "edges"}, (4, 4), id="edges and places"),
+        pytest.param({"merge": 0.5}, None, id="merged tokens", marks=pytest.mark.slow),
+    ],
 )
 def test_what_an_encoder_does_goes_along(
     tmp_path: Path, more: dict[str, Any], places: tuple[int, int] | None

@@ -56,10 +56,9 @@ def same(found: Path, wanted: Path) -> None:
             torch.testing.assert_close(value, other[name], rtol=0, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "more", [2, pytest.param(4, marks=pytest.mark.slow)], ids=["two ranks", "four ranks"]
-)
+@pytest.mark.parametrize("more", [2, 4], ids=["two ranks", "four ranks"])
 def test_another_number_of_ranks_goes_on_with_the_parts(tmp_path: Path, more: int) -> None:
     run(1, tmp_path / "whole", "supervised")
     out = tmp_path / "parts"
