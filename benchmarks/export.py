@@ -28,6 +28,7 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from few_labels import HERE, commit, hardware, interval, unpacked, versions  # noqa: E402
+from peers import timm_vit  # noqa: E402
 
 from discern.clip import Kind  # noqa: E402
 from discern.export.run import RUNNERS  # noqa: E402
@@ -83,25 +84,6 @@ def main() -> None:
     print(json.dumps(found, indent=1))
 
 
-def timm_vit() -> Any:
-    """timm's module of ViTs; where no torchvision fits this torch, beside a stand-in for it.
-
-    A ViT needs nothing of torchvision, which timm imports.
-    """
-    import importlib
-
-    sys.path.insert(0, str(HERE.parent))
-    from tests.models.conftest import _Torchvision
-
-    try:
-        return importlib.import_module("timm.models.vision_transformer")
-    except (ImportError, RuntimeError):
-        for name in [one for one in sys.modules if one.partition(".")[0] == "timm"]:
-            del sys.modules[name]
-        sys.meta_path.insert(0, _Torchvision())
-        return importlib.import_module("timm.models.vision_transformer")
-
-
 def a_bundle(folder: Path, size: str, side: int, patch: int) -> Path:
     torch.manual_seed(0)
     shape = SIZES[size]
@@ -124,17 +106,8 @@ def exported(home: Path, size: str, side: int, patch: int, batch: int) -> None:
 
 def case(home: Path, size: str, side: int, patch: int, batch: int) -> dict[str, Any]:
     """Seconds of one batch, by who computes it."""
-    VisionTransformer = timm_vit().VisionTransformer
     work = home / f"{size}-{side}-{batch}"
-    shape = SIZES[size]
-    peer = VisionTransformer(
-        img_size=side,
-        patch_size=patch,
-        embed_dim=shape["width"],
-        depth=shape["depth"],
-        num_heads=shape["heads"],
-        num_classes=CLASSES,
-    ).eval()
+    peer = timm_vit(size, side, patch, CLASSES).eval()
     drawn = np.random.default_rng(0)
     frames = drawn.integers(0, 256, (batch, 1, side, side, 3), dtype=np.uint8)
     floats = torch.randn(batch, 3, side, side)

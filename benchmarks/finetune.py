@@ -5,9 +5,9 @@
 PYTHON has torch, torchvision, timm, transformers and accelerate beside what Discern needs.  640
 JPEGs of Tiny-ImageNet's vehicles, a ViT-Ti for all, decoding and augmentation included.  timm's
 loop is that of its train.py with DeiT's recipe (but for the spread of the magnitude, which newer
-Pillows refuse at its end), its loader in a process beside the training;
-Hugging Face's is Trainer with the transforms of its image classification example, as it comes.
-Contenders take turns.  bf16 is used by ours and timm's where this processor gains by it.
+Pillows refuse at its end), its loader in a process beside the training.  Hugging Face's is Trainer
+with the transforms of its image classification example, as it comes.  Contenders take turns.  bf16
+is used by ours and timm's where this processor gains by it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 from few_labels import HERE, commit, hardware, unpacked  # noqa: E402
+from peers import timm_vit, transformers_vit  # noqa: E402
 from PIL import Image  # noqa: E402
 from rounds import interleaved, summary, times_faster  # noqa: E402
 
@@ -41,7 +42,6 @@ from discern.data.badfiles import BadFiles  # noqa: E402
 from discern.data.loader import Loader  # noqa: E402
 from discern.data.sources import open_source  # noqa: E402
 from discern.heap import keep_freed_memory  # noqa: E402
-from discern.models.backbone import SIZES  # noqa: E402
 from discern.recipes.images import sized, supervised  # noqa: E402
 from discern.recipes.prepare import load_sets  # noqa: E402
 from discern.scale.divided import clip_gradients  # noqa: E402
@@ -148,21 +148,11 @@ def timms(folder: Path, precision: str) -> Callable[[], None]:
     """The loop of timm's train.py with DeiT's augmentation, MixUp, clipping and average."""
     from timm.data import Mixup, create_dataset, create_loader
     from timm.loss import SoftTargetCrossEntropy
-    from timm.models.vision_transformer import VisionTransformer
     from timm.optim import create_optimizer_v2
     from timm.utils import ModelEmaV3, dispatch_clip_grad
 
-    shape = SIZES[SIZE]
     classes = len(list(folder.iterdir()))
-    model = VisionTransformer(
-        img_size=SIDE,
-        patch_size=PATCH,
-        embed_dim=shape["width"],
-        depth=shape["depth"],
-        num_heads=shape["heads"],
-        num_classes=classes,
-        drop_path_rate=0.1,
-    ).train()
+    model = timm_vit(SIZE, SIDE, PATCH, classes, drop_path_rate=0.1).train()
     optimizer = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
     average = ModelEmaV3(model, decay=0.998)
     mixed = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=classes)
@@ -199,22 +189,11 @@ def hugging_face(folder: Path, home: Path) -> Callable[[], None]:
     import transformers
     from torchvision import datasets
     from torchvision.transforms import v2
-    from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
+    from transformers import Trainer, TrainingArguments
 
     transformers.utils.logging.set_verbosity_error()
-    shape = SIZES[SIZE]
     classes = len(list(folder.iterdir()))
-    model = ViTForImageClassification(
-        ViTConfig(
-            hidden_size=shape["width"],
-            num_hidden_layers=shape["depth"],
-            num_attention_heads=shape["heads"],
-            intermediate_size=4 * shape["width"],
-            image_size=SIDE,
-            patch_size=PATCH,
-            num_labels=classes,
-        )
-    )
+    model = transformers_vit(SIZE, SIDE, PATCH, classes)
     steps = [v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip(), v2.PILToTensor()]
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
     items = datasets.ImageFolder(

@@ -22,8 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from few_labels import commit, hardware  # noqa: E402
+from peers import transformers_vit  # noqa: E402
 from rounds import interleaved, summary, times_faster  # noqa: E402
-from untrained import CLASSES, SIZE, untrained  # noqa: E402
+from untrained import CLASSES, untrained  # noqa: E402
 
 SIDE, PATCH = 32, 4
 PIPELINE = """
@@ -79,20 +80,11 @@ def run(words: list[str]) -> Callable[[], None]:
 
 def prepared(home: Path) -> tuple[Path, Path, Path]:
     """A model of ours, one of theirs, and a picture."""
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+    from transformers import ViTImageProcessor
 
     ours, picture = untrained(home, SIDE, PATCH)
-    config = ViTConfig(
-        hidden_size=SIZE["width"],
-        num_hidden_layers=SIZE["depth"],
-        num_attention_heads=SIZE["heads"],
-        intermediate_size=4 * SIZE["width"],
-        image_size=SIDE,
-        patch_size=PATCH,
-        num_labels=CLASSES,
-    )
     theirs = home / "theirs"
-    ViTForImageClassification(config).save_pretrained(theirs)
+    transformers_vit("nano", SIDE, PATCH, CLASSES).save_pretrained(theirs)
     ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(theirs)
     return ours, theirs, picture
 

@@ -20,8 +20,8 @@ from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
-from export import timm_vit  # noqa: E402
 from few_labels import HERE, commit, hardware, versions  # noqa: E402
+from peers import timm_vit  # noqa: E402
 from rounds import interleaved, one_core, summary, times_faster  # noqa: E402
 
 from discern.clip import Batch  # noqa: E402
@@ -80,15 +80,7 @@ def case(
     torch.manual_seed(0)
     backbone = BackboneConfig(**shape, patch=patch)
     ours = Model(ModelConfig(backbone=backbone, classes=CLASSES)).eval()
-    peer = timm_vit().VisionTransformer(
-        img_size=side,
-        patch_size=patch,
-        embed_dim=shape["width"],
-        depth=shape["depth"],
-        num_heads=shape["heads"],
-        num_classes=CLASSES,
-    )
-    peer.eval()
+    peer = timm_vit(size, side, patch, CLASSES).eval()
     pixels = Batch(clip=torch.randint(0, 256, (count, 3, 1, side, side), dtype=torch.uint8))
     floats = torch.randn(count, 3, side, side)
 

@@ -40,7 +40,9 @@ def evaluate(
     views: Views = 1,
     merge: Annotated[
         float | None,
-        typer.Option("--merge", metavar="SHARE", help="Merge this share of the tokens: faster."),
+        typer.Option(
+            "--merge", metavar="SHARE", help="Merge this share of the tokens: less to compute."
+        ),
     ] = None,
     signed: Signed = None,
     as_json: AsJson = False,

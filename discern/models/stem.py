@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from discern.models.blocks import NORM_EPS
 from discern.models.tokens import fill_tubelets, patchify, take_tokens
 
-TWO = 4  # largest stride of a second convolution that is also the last
+WIDEST = 4  # stride of a second convolution that need not be divided further
 MOTION_GAIN = 2.0  # frames that follow each other differ little
 
 
@@ -45,8 +45,8 @@ class ConvStem(nn.Module):
     """Convolutions of a frame, their strides multiplied the patch (Xiao et al. 2021); then a merge
     of the frames of a tubelet.
 
-    Two of them for patches to 8; for larger ones more, each with a small stride: a wide map of many
-    channels would cost as much as the blocks.
+    Two of them for patches to 8; for larger ones as many as the patch has prime factors: a wide map
+    of many channels, or a wide window, would cost as much as the blocks.
 
     In clips the first convolution also looks at the change from each frame to the next, the
     short-term motion of two-stream networks (Simonyan and Zisserman 2014) without optical flow.  An
@@ -124,7 +124,7 @@ def _strides(patch: int) -> list[int]:
     """Of the convolutions, in order: their product is the patch.  At least two."""
     first = _smallest_factor(patch)
     strides, rest = [first], patch // first
-    if rest <= TWO:
+    if rest <= WIDEST:
         return [first, rest]
     while rest > 1:
         strides.append(_smallest_factor(rest))

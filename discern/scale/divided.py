@@ -2,7 +2,7 @@
 
 Each rank keeps its part of a block's weights, gradients, moments and averages; a block is put
 together for the time in which it computes (FSDP2, Zhao et al. 2023; ZeRO-3, Rajbhandari et al.
-2020).  What lies outside of blocks, a few per cent of a Transformer, is on all ranks.
+2020).  What lies outside of blocks, the less of a Transformer the larger it is, is on all ranks.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def like(target: Tensor, value: Tensor) -> Tensor:
         return value
     from torch.distributed.tensor import distribute_tensor
 
-    whole_here = value.to(target.device)
-    return distribute_tensor(whole_here, target.device_mesh, target.placements, src_data_rank=None)
+    here = value.to(target.device)
+    return distribute_tensor(here, target.device_mesh, target.placements, src_data_rank=None)
 
 
 def by_kind(values: Iterable[Tensor]) -> list[list[Tensor]]:
@@ -81,9 +81,9 @@ def by_kind(values: Iterable[Tensor]) -> list[list[Tensor]]:
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     """Scale gradients so that the norm over all of them is at most `limit`.  -> the norm before"""
     moved = [one for one in parameters if one.grad is not None]
-    kinds = by_kind(moved)
-    if len(kinds) < 2 and not any(map(is_divided, moved)):
+    if not any(map(is_divided, moved)):
         return nn.utils.clip_grad_norm_(moved, limit)
+    kinds = by_kind(moved)
     gradients: list[list[Tensor]] = [
         [one.grad for one in kind if one.grad is not None] for kind in kinds
     ]

@@ -32,16 +32,23 @@ class Door(asyncio.Protocol):
         self._expiry = loop.call_later(self.seconds, transport.close)
 
     def data_received(self, data: bytes) -> None:
-        refused = None if self.gate is None else self.gate.crowded(data)
-        if refused is not None:
-            self._transport.write(refused)
-            self._transport.close()
+        if self.sent_away(self._transport, data):
             return
         self.connection_lost(None)
         inner = GuardedProtocol(**self._given)
         self._transport.set_protocol(inner)
         inner.connection_made(self._transport)
         inner.data_received(data)
+
+    @classmethod
+    def sent_away(cls, transport: asyncio.Transport, data: bytes) -> bool:
+        """Whether this was a request for which there is no room; it has its answer then."""
+        refused = None if cls.gate is None else cls.gate.crowded(data)
+        if refused is None:
+            return False
+        transport.write(refused)
+        transport.close()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -63,10 +70,7 @@ class GuardedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         waits = self.cycle is None or self.cycle.response_complete
-        refused = Door.gate.crowded(data) if Door.gate is not None and waits else None
-        if refused is not None:
-            self.transport.write(refused)
-            self.transport.close()
+        if waits and Door.sent_away(self.transport, data):
             return
         super().data_received(data)
         if self.cycle is not None and self._expiry is not None:

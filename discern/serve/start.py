@@ -64,8 +64,8 @@ def from_environment() -> FastAPI:
 def guarded(config: ServeConfig) -> FastAPI:
     """The service, whose gate and limits the connections know."""
     app = make_app(config)
-    # all that torch has loaded would be searched for garbage again and again, 0.2 s each time,
-    # in which nobody gets an answer
+    # all that torch has loaded would be searched for garbage again and again, and while that
+    # goes on nobody gets an answer
     gc.collect()
     gc.freeze()
     Door.seconds, Door.gate = config.header_seconds, app.state.gate

@@ -5,6 +5,7 @@
 Invariant: a save that returned survives; one that did not is absent or complete.  A checkpoint is
 written into a temporary folder, each file synced, renamed, and the parent synced.  The manifest
 holds size and SHA-256 of each file and of itself; a reader trusts only the bytes that it hashed.
+What several ranks wrote in `parts` is read here too, once each of its files is the manifest's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from discern.errors import DiscernError, IntegrityError
 from discern.files import TEMPORARY, sync_folder, write_new
 from discern.repro import versions
 from discern.train import parts
-from discern.train.manifest import MANIFEST, entry_of, manifest, read_sealed
+from discern.train.manifest import MANIFEST, Entry, entry_of, manifest, read_sealed
 
 FORMAT = "discern-checkpoint/2"  # an optimizer's moments go by the names of parameters
 FILES = ("tensors.safetensors", "state.json")
@@ -129,6 +130,30 @@ def check_space(folder: Path, tensors: Mapping[str, Tensor], copies: int = 1) ->
         raise CheckpointFull(folder, each * copies, free, os.strerror(errno.ENOSPC))
 
 
+class Patience:
+    """Saves that fail one after the other: a warning each, and the error of the last allowed."""
+
+    def __init__(self, allowed: int) -> None:
+        self._allowed, self._failed = allowed, 0
+
+    def of(self, step: int, save: Callable[[], Path]) -> Path | None:
+        """What a save brings, or None where it failed and that is borne.  Raises as it does."""
+        try:
+            path = save()
+        except NotFinite:  # no later try would be better
+            raise
+        except CheckpointError as error:
+            self._failed += 1
+            if self._failed >= self._allowed:
+                raise
+            _log.warning(
+                "not saved at step %d (%d of %d): %s", step, self._failed, self._allowed, error
+            )
+            return None
+        self._failed = 0
+        return path
+
+
 class Saver:
     """Saves now and then: a failed save is tried again at the next occasion, a few times.
 
@@ -145,8 +170,7 @@ class Saver:
         self._writing: tuple[int, Future[Path]] | None = None
         self.last: Path | None = None  # the newest checkpoint of this process
         self._keep = keep
-        self._allowed = failures
-        self._failed = 0
+        self._patience = Patience(failures)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Save, or warn; raises at the last of several failures in a row, and at once for NaN."""
@@ -167,19 +191,7 @@ class Saver:
         if self._writing is None:
             return
         (step, written), self._writing = self._writing, None
-        try:
-            self.last = written.result()
-        except NotFinite:
-            raise
-        except CheckpointError as error:
-            self._failed += 1
-            if self._failed >= self._allowed:
-                raise
-            _log.warning(
-                "not saved at step %d (%d of %d): %s", step, self._failed, self._allowed, error
-            )
-        else:
-            self._failed = 0
+        self.last = self._patience.of(step, written.result) or self.last
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and state of the newest checkpoint that verifies; a skipped one is a warning."""
@@ -193,27 +205,44 @@ class Saver:
 
 
 def _write(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
-    temporary = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = hidden(folder)
     try:
         os.mkdir(temporary)
         for name, data in files.items():
             write_new(temporary / name, data)
-        head = {"format": FORMAT, "step": step, "versions": versions()}
-        entries = {name: entry_of(data) for name, data in files.items()}
-        write_new(temporary / MANIFEST, manifest(head, entries))
-        sync_folder(temporary)
-        path = free_name(folder, step)
-        os.rename(temporary, path)
+        path = seal(temporary, FORMAT, step, {name: entry_of(data) for name, data in files.items()})
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    # should this fail, a complete checkpoint stays that nobody was promised
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    sync_up(path)
     return path
 
 
-def free_name(folder: Path, step: int) -> Path:
+def hidden(folder: Path) -> Path:
+    """Where something stays until it is whole, or while it goes."""
+    return folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def seal(temporary: Path, kind: str, step: int, entries: Mapping[str, Entry]) -> Path:
+    """Manifest and name of a checkpoint of which all files are on the disk."""
+    head = {"format": kind, "step": step, "versions": versions()}
+    write_new(temporary / MANIFEST, manifest(head, entries))
+    sync_folder(temporary)
+    path = _free_name(temporary.parent, step)
+    os.rename(temporary, path)
+    return path
+
+
+def sync_up(path: Path) -> None:
+    """The name of a checkpoint survives from here on.
+
+    Should this fail, a complete checkpoint stays that nobody was promised.
+    """
+    sync_folder(path.parent)
+    sync_folder(path.parent.parent)
+
+
+def _free_name(folder: Path, step: int) -> Path:
     """A name that is not taken: the first one of this step may be damaged, or abandoned."""
     path = folder / f"step-{step:08d}"
     revision = 1
@@ -259,10 +288,10 @@ def _step(path: Path) -> int:
 def _remove(path: Path) -> None:
     # under another name first: a reader never sees half of it.  What fails here fails again later,
     # as a full disk; the new checkpoint is safe.
-    hidden = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+    going = hidden(path.parent)
     with contextlib.suppress(OSError):
-        os.rename(path, hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+        os.rename(path, going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:

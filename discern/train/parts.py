@@ -57,7 +57,11 @@ def read_state(folder: Path, step: int) -> dict[str, Any]:
 
     Raises IntegrityError or OSError.
     """
-    for name, entry in read_entries(folder, {"format": FORMAT, "step": step}).items():
+    entries = read_entries(folder, {"format": FORMAT, "step": step})
+    strange = {path.name for path in folder.glob("*.safetensors")} - set(entries)
+    if strange:  # DCP would read it with the others
+        raise IntegrityError(f"{min(strange)} is not in the manifest")
+    for name, entry in entries.items():
         path = folder / name
         if not path.is_file():
             raise IntegrityError(f"{name} is missing")

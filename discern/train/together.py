@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,14 +17,13 @@ import torch
 from torch import Tensor
 
 from discern.errors import DiscernError, IntegrityError
-from discern.files import TEMPORARY, sync_folder, write_new
+from discern.files import write_new
 from discern.models.model import named_tensors
 from discern.objectives.objective import Objective
-from discern.repro import versions
 from discern.scale.divided import like, own_part
 from discern.scale.ranks import Ranks
 from discern.train import checkpoint, parts
-from discern.train.manifest import MANIFEST, entry_of, manifest
+from discern.train.manifest import Entry, entry_of
 
 _log = logging.getLogger("discern")
 
@@ -38,7 +36,7 @@ class TogetherSaver:
     ) -> None:
         self.folder = Path(ranks.from_leader(str(folder.absolute())))
         self._ranks, self._objective = ranks, objective
-        self._keep, self._allowed, self._failed = keep, failures, 0
+        self._keep, self._patience = keep, checkpoint.Patience(failures)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Save, or warn; raises on all ranks at the last of several failures in a row.
@@ -49,17 +47,8 @@ class TogetherSaver:
         bad = sorted(set().union(*self._ranks.gathered(checkpoint.not_finite(own))))
         if bad:
             raise checkpoint.NotFinite(f"step {step} is not saved: NaN or infinity in {bad[0]}")
-        try:
-            self._save(step, tensors, checkpoint.encode_state(step, state))
-        except checkpoint.CheckpointError as error:
-            self._failed += 1
-            if self._failed >= self._allowed:
-                raise
-            _log.warning(
-                "not saved at step %d (%d of %d): %s", step, self._failed, self._allowed, error
-            )
-        else:
-            self._failed = 0
+        text = checkpoint.encode_state(step, state)
+        self._patience.of(step, lambda: self._save(step, tensors, text))
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The newest checkpoint that verifies, its tensors divided as the objective's are."""
@@ -76,7 +65,7 @@ class TogetherSaver:
     def wait(self) -> None:
         """Nothing is written in the background."""
 
-    def _save(self, step: int, tensors: Mapping[str, Tensor], state: bytes) -> None:
+    def _save(self, step: int, tensors: Mapping[str, Tensor], state: bytes) -> Path:
         hidden = self.folder / self._by_leader(lambda: self._hidden(tensors))
         try:
             entries = parts.write_parts(hidden, tensors, self._ranks)
@@ -84,30 +73,27 @@ class TogetherSaver:
             self._by_leader(lambda: shutil.rmtree(hidden, ignore_errors=True))
             first = str(error).splitlines()[0]
             raise checkpoint.CheckpointError(f"{self.folder}: {first}") from error
-        self._by_leader(lambda: self._seal(hidden, step, state, entries))
+        return self.folder / self._by_leader(lambda: self._seal(hidden, step, state, entries))
 
     def _hidden(self, tensors: Mapping[str, Tensor]) -> str:
-        checkpoint.check_space(self.folder, dict(tensors))
+        checkpoint.check_space(self.folder, tensors)
         checkpoint.remove_leftovers(self.folder)
-        name = f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
-        os.mkdir(self.folder / name)
-        return name
+        hidden = checkpoint.hidden(self.folder)
+        os.mkdir(hidden)
+        return hidden.name
 
-    def _seal(self, hidden: Path, step: int, state: bytes, entries: dict[str, Any]) -> None:
+    def _seal(self, hidden: Path, step: int, state: bytes, entries: dict[str, Entry]) -> str:
         """The folder gets its name once all of it is on the disk."""
         try:
             write_new(hidden / parts.STATE, state)
-            head = {"format": parts.FORMAT, "step": step, "versions": versions()}
-            write_new(hidden / MANIFEST, manifest(head, {**entries, parts.STATE: entry_of(state)}))
-            sync_folder(hidden)
-            path = checkpoint.free_name(self.folder, step)
-            os.rename(hidden, path)
+            known = {**entries, parts.STATE: entry_of(state)}
+            path = checkpoint.seal(hidden, parts.FORMAT, step, known)
         except BaseException:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
-        sync_folder(self.folder)
-        sync_folder(self.folder.parent)
+        checkpoint.sync_up(path)
         checkpoint.prune(self.folder, path, self._keep)
+        return path.name
 
     def _newest(self) -> tuple[str, dict[str, Any]] | None:
         found = checkpoint.load_latest(self.folder, tensors=False)

@@ -137,7 +137,7 @@ def test_parts_come_back_bit_by_bit(tmp_path: Path) -> None:
         assert found[name].dtype == value.dtype and torch.equal(found[name], value), name
 
 
-@pytest.mark.parametrize("damage", ["flipped", "short", "gone", "state", "manifest"])
+@pytest.mark.parametrize("damage", ["flipped", "short", "gone", "strange", "state", "manifest"])
 def test_damaged_parts_are_passed_over(tmp_path: Path, damage: str) -> None:
     parts_of(tmp_path, 3, weight=torch.zeros(4))
     newer = parts_of(tmp_path, 6, weight=torch.ones(400))
@@ -147,6 +147,8 @@ def test_damaged_parts_are_passed_over(tmp_path: Path, damage: str) -> None:
     data[-5] ^= 1
     if damage == "gone":  # another file of its kind is still there
         shard.rename(newer / "shard-00001-renamed.safetensors")
+    elif damage == "strange":  # as another training might have left it
+        (newer / "shard-00002-more.safetensors").write_bytes(shard.read_bytes())
     else:
         (newer / name).write_bytes(data[:-9] if damage == "short" else data)
     found = load_latest(tmp_path)
