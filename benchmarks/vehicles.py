@@ -60,7 +60,7 @@ def summary(cells: dict[str, Any]) -> dict[str, Any]:
         }
         for method, rows in groups.items()
     }
-    if "discern" not in found:
+    if not {"discern", *METHODS} <= set(found):  # not yet filled
         return {"summary": found}
     best = max(found[method]["accuracy"]["mean"] for method in METHODS)
     ahead = found["discern"]["accuracy"]["mean"] - best
