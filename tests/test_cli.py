@@ -116,12 +116,23 @@ def test_help_is_fast_and_imports_no_torch() -> None:
     script = (
         "import sys; from discern.cli import main\n"
         f"for verb in {list(OPTIONS)!r}: assert main([*verb.split(), '--help']) == 0\n"
-        "heavy = {'torch', 'numpy', 'av', 'sklearn', 'skimage', 'tensorboard'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'av', 'sklearn', 'tensorboard', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=60)
     command = [sys.executable, "-m", "discern", "train", "--help"]
     assert best_seconds(command) < 0.5
+
+
+@pytest.mark.parametrize("words", [["nonsense", "--help"], ["data", "nonsense", "-h"]])
+def test_help_for_no_verb_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_help_after_two_dashes_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "--", "--help"]) == 2
+    assert "Usage" not in capsys.readouterr().out
 
 
 def test_predicting_imports_only_what_it_needs() -> None:

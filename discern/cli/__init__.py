@@ -55,14 +55,17 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from discern.cli.verbs import command_line
+    from discern.cli.verbs import command_line, help_text
 
     prepare_threads()  # before any verb imports torch
-    program = command_line()
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
+    program = command_line(words)
     if words and words[0] in OTHER_WORDS:
         raise UsageError(f"there is no verb {words[0]!r}: use `discern {OTHER_WORDS[words[0]]}`")
+    if (text := help_text(program, words)) is not None:
+        print(text)
+        return EXIT_DONE
     code = program.main(words, prog_name="discern", standalone_mode=False)
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt

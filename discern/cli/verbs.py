@@ -5,7 +5,8 @@ Each verb is one short function that parses its words, imports what it needs and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Annotated, Any
 
 import typer
@@ -48,13 +49,34 @@ SEAL_VERBS: dict[str, Callable[..., int]] = {
 }
 
 
-def command_line() -> Any:
-    """The whole command line as one command object."""
-    program = _group(root, VERBS)
+def command_line(words: Sequence[str] = ()) -> Any:
+    """The command line as one command object: whole, or only the verb that the words begin with."""
+    first = words[0] if words else ""
+    verbs = {first: VERBS[first]} if first in VERBS else VERBS
+    program = _group(root, verbs)
     program.add_typer(_group(data_root, DATA_VERBS), name="data")
     program.add_typer(_group(gallery_root, GALLERY_VERBS), name="gallery")
     program.add_typer(_group(seal_root, SEAL_VERBS), name="seal")
     return typer.main.get_command(program)
+
+
+def help_text(program: Any, words: Sequence[str]) -> str | None:
+    """The help that the words ask for, or None where they ask for none or name no verb.
+
+    The parser would say the same, but it loads pydantic even for `--help`: half of the time.
+    """
+    words = [*takewhile(lambda word: word != "--", words)]
+    if not {"-h", "--help"} & set(words):
+        return None
+    command, context = program, _context(program, "discern", None)
+    for word in words:
+        if word.startswith("-") or not hasattr(command, "commands"):
+            break
+        if word not in command.commands:
+            return None
+        command = command.commands[word]
+        context = _context(command, word, context)
+    return str(context.get_help())
 
 
 def root(
@@ -86,6 +108,10 @@ def seal_root(context: typer.Context) -> None:
     """Sign models and check them; lock them and unlock them."""
     if context.invoked_subcommand is None:
         print(context.get_help())
+
+
+def _context(command: Any, name: str, parent: Any) -> Any:
+    return command.context_class(command, info_name=name, parent=parent, **command.context_settings)
 
 
 def _group(callback: Callable[..., None], verbs: Mapping[str, Callable[..., int]]) -> typer.Typer:
