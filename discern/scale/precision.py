@@ -18,7 +18,7 @@ import torch
 from discern.errors import ConfigError
 from discern.models.blocks import Block, stream
 
-ROUNDS = 11
+ROUNDS, FIRST_ROUNDS = 11, 3  # of a whole block's step, and before them of a small one's
 HOPELESS = 3.0  # times as slow
 
 
@@ -41,18 +41,13 @@ class Probe:
 def probe_precision(device: torch.device | str, gain: float = 1.15) -> Probe:
     """Time both on this device; bf16 where it is at least `gain` times as fast as fp32."""
     device = torch.device(device)
-    step = _block(device)
-    fp32 = bf16 = float("inf")
     try:
-        # in turns and the best of each: other programs slow both alike, and not every time
-        for number in range(ROUNDS):
-            times = _time(step, Precision.FP32, device), _time(step, Precision.BF16, device)
-            if number == 0:
-                continue  # the first calls choose and compile kernels
-            fp32, bf16 = min(fp32, times[0]), min(bf16, times[1])
-            if number == 2 and bf16 > HOPELESS * fp32:
-                break  # where bf16 is emulated, each of its steps takes seconds
+        # where bf16 is emulated, each of its steps takes long: a small block says so at once
+        fp32, bf16 = _times(_block(device, share=1 / 8), FIRST_ROUNDS, device)
+        if bf16 <= HOPELESS * fp32:
+            fp32, bf16 = _times(_block(device), ROUNDS, device)
     except (RuntimeError, NotImplementedError):  # a device without bf16
+        step = _block(device)
         fp32 = min(_time(step, Precision.FP32, device) for _ in range(ROUNDS))
         return Probe(precision=Precision.FP32, bf16_ms=None, fp32_ms=fp32 * 1e3)
     chosen = Precision.BF16 if bf16 * gain <= fp32 else Precision.FP32
@@ -79,12 +74,27 @@ def autocast(precision: Precision | str, device: torch.device | str) -> Abstract
     )
 
 
-def _block(device: torch.device) -> Callable[[], None]:
+def _times(step: Callable[[], None], rounds: int, device: torch.device) -> tuple[float, float]:
+    """Seconds of a step in fp32 and in bf16.
+
+    In turns and the best of each: other programs slow both alike, and not every time.
+    """
+    fp32 = bf16 = float("inf")
+    for number in range(rounds):
+        times = _time(step, Precision.FP32, device), _time(step, Precision.BF16, device)
+        if number > 0:  # the first calls choose and compile kernels
+            fp32, bf16 = min(fp32, times[0]), min(bf16, times[1])
+    return fp32, bf16
+
+
+def _block(device: torch.device, share: float = 1.0) -> Callable[[], None]:
     """One training step of our own block at the sizes of a small model on that device.
 
-    Not of a stand-in: which format wins hangs on the kernels that the block calls.
+    Not of a stand-in: which format wins hangs on the kernels that the block calls.  `share` is
+    that of the batch.
     """
     width, batch, tokens = (128, 128, 24) if device.type == "cpu" else (384, 128, 128)
+    batch = round(batch * share)
     with torch.random.fork_rng(devices=[]):  # the shared generators stay where they are
         block = Block(width, heads=width // 32)
         x = torch.randn(batch, tokens, width)

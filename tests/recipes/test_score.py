@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,6 @@ from discern.models.model import Model, ModelConfig
 from discern.models.weights import save_bundle
 from discern.predict import predict_files
 from discern.recipes.score import score
-from discern.scale.spread import spread
 from discern.seal.keys import make_signing_key
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -147,28 +145,6 @@ def test_processes_share_the_work(model: Path, data: Path, tmp_path: Path) -> No
         (model / "signature.json").unlink()
     with pytest.raises(DiscernError, match="signed"):
         score(str(data), model, tmp_path / "no", require_signature=public)
-
-
-def _die_once(task: tuple[str, int]) -> int:
-    folder, number = task
-    mark = Path(folder) / "died"
-    if number == 3 and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def _die(task: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return task
-
-
-def test_a_worker_that_dies_costs_a_second_try(tmp_path: Path) -> None:
-    tasks = [(str(tmp_path), number) for number in range(6)]
-    assert sorted(spread(_die_once, tasks, 2)) == list(range(6))
-    assert (tmp_path / "died").exists()
-    with pytest.raises(DiscernError, match="died 3 times, with 2 tasks left"):
-        list(spread(_die, [1, 2], 2))
 
 
 @pytest.mark.slow
