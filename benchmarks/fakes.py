@@ -15,13 +15,12 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import few_labels
-from few_labels import DATA, HERE, commit, discern, hardware, interval, versions
+from few_labels import HERE, commit, discern, hardware, interval, part, versions
 
 TABLE = HERE / "results" / "fakes.json"
 LABELS, PER_CLASS = 100, 2000
@@ -52,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
     few_labels.SETS["cifar10"] = {"labels": LABELS, "settings": []}
-    folder = smaller(args.out)
+    folder = part("cifar10", PER_CLASS, args.out)
     done = json.loads(TABLE.read_text()) if TABLE.exists() else {"cells": {}}
     command = " ".join(["python", "benchmarks/fakes.py", *sys.argv[1:]])
     args.data = "cifar10"
@@ -115,16 +114,6 @@ def gains(cells: dict[str, Any]) -> dict[str, dict[str, Any]]:
             if "knn" in pairs[0][0]:
                 found[way]["knn_gain"] = interval([a["knn"] - b["knn"] for a, b in pairs])
     return found
-
-
-def smaller(out: Path) -> Path:
-    """A part of CIFAR-10, unpacked once."""
-    home = out / "data" / f"cifar10_{PER_CLASS}"
-    if not home.with_suffix(".done").exists():
-        unpack = [sys.executable, str(DATA / "unpack.py"), "cifar10", "--to", str(home)]
-        subprocess.run([*unpack, "--per-class", str(PER_CLASS)], check=True)
-        home.with_suffix(".done").touch()
-    return home / "cifar10"
 
 
 def save(done: dict[str, Any]) -> None:

@@ -211,6 +211,16 @@ def unpacked(name: str, out: Path) -> Path:
     return folder
 
 
+def part(name: str, per_class: int, out: Path) -> Path:
+    """The first so many items of each class, unpacked once."""
+    home = out / "data" / f"{name}_{per_class}"
+    if not home.with_suffix(".done").exists():
+        unpack = [sys.executable, str(DATA / "unpack.py"), name, "--to", str(home)]
+        subprocess.run([*unpack, "--per-class", str(per_class)], check=True)
+        home.with_suffix(".done").touch()
+    return home / name
+
+
 def summary(cells: dict[str, Any]) -> dict[str, Any]:
     """Mean over seeds with a 95 % interval (Student's t), per method."""
     found: dict[str, list[float]] = {}

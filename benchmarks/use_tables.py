@@ -58,6 +58,7 @@ def faces() -> str:
 
 VEHICLES = {
     "discern": "`train --recipe vehicles --from discern-nano`",
+    "views_4": "the same, four views of each item averaged",
     "merged_0.25": "the same, a quarter of its tokens merged",
     "merged_0.5": "the same, half of its tokens merged",
     **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "color_histogram")},
@@ -67,7 +68,7 @@ VEHICLES = {
 def vehicles() -> str:
     """Tiny-ImageNet's vehicles, beside hand-crafted features."""
     found = read("vehicles.json")
-    if found is None or "ahead_of_the_best" not in found:
+    if found is None or "views_4" not in found.get("ahead_of_the_best", {}):
         return ""
     rows = []
     for method, name in VEHICLES.items():
@@ -76,11 +77,11 @@ def vehicles() -> str:
             continue
         cost = block["microseconds_per_item"]["mean"]
         rows.append((name, mean(block["accuracy"]), f"{cost:.0f}"))
+    ahead = found["ahead_of_the_best"]
     note = (
-        f"{100 * found['ahead_of_the_best']:+.1f} points to the best of them. Mean over seeds, "
-        f"half of the 95 % interval; the others have no seed. `{found['command']}`, "
-        f"{found['hardware']['cores']} cores of {found['hardware']['cpu']}; an image's time is of "
-        "one thread."
+        f"{100 * ahead['discern']:+.1f} points to the best of the others, "
+        f"{100 * ahead['views_4']:+.1f} with four views. Mean over seeds, half of the 95 % "
+        f"interval; the others have no seed. `{found['command']}`, {found['hardware']['cpu']}."
     )
-    title = f"Vehicles: 15 types of Tiny-ImageNet, {found['minutes']:g} minutes"
+    title = f"Vehicles: 15 types of Tiny-ImageNet, {found['minutes']:g} minutes on one core"
     return section(title, ("Method", "Test accuracy", "Microseconds an image"), rows, note)

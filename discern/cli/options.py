@@ -57,7 +57,9 @@ Steps = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option("--size", metavar="S", help="nano, micro, tiny, small, base, large or auto."),
+    typer.Option(
+        "--size", metavar="S", help="pico, nano, micro, tiny, small, base, large or auto."
+    ),
 ]
 Batch = Annotated[
     int | None, typer.Option("--batch", metavar="N", min=1, help="Items of one update.")

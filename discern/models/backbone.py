@@ -48,6 +48,8 @@ class BackboneConfig:
 
 # timm's names and widths, so that speed compares like for like
 SIZES: dict[str, dict[str, int]] = {
+    # a canvas of a quarter of the tokens: as cheap as hand-crafted features
+    "pico": {"width": 96, "depth": 4, "heads": 3, "patch": 8},
     "nano": {"width": 128, "depth": 4, "heads": 4},
     "micro": {"width": 192, "depth": 6, "heads": 3},
     "tiny": {"width": 192, "depth": 12, "heads": 3},

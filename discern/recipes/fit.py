@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,6 +19,7 @@ from discern.clip import Batch, Kind
 from discern.data.items import Source
 from discern.errors import UsageError
 from discern.models.backbone import SIZES, BackboneConfig
+from discern.recipes.images import sized
 from discern.report.records import read_object
 from discern.scale.precision import autocast, choose_precision
 from discern.threads import choose_threads, set_threads
@@ -29,31 +30,40 @@ ENOUGH = {True: 1500, False: 600}  # steps of a pre-training, and of a tuning
 CLIPS = 16  # of a trial, where there are clips alone
 
 Timer = Callable[[RunConfig, Kind], float]  # seconds of one step
+Shape = Callable[[RunConfig], RunConfig]  # canvas and patch for a source
 
 
 def fitted(
-    config: RunConfig, source: Source, out: Path, minutes: float | None, *, pretraining: bool
+    config: RunConfig,
+    shape: Shape,
+    source: Source,
+    out: Path,
+    minutes: float | None,
+    *,
+    pretraining: bool,
 ) -> RunConfig:
-    """The configuration with the size that fits; that of an unfinished run in `out` is kept.
+    """The configuration, shaped, with the size that fits; that of an unfinished run is kept.
 
     Raises UsageError where there are no minutes to fit it to.
     """
     kept = _kept(out)
     if kept is not None:
-        return replace(config, backbone=kept)
+        return replace(shape(config), backbone=kept)
     if minutes is None:
         raise UsageError("--size auto: give --minutes, which decide what can be learned")
     kind = Kind.IMAGE if any(i.kind is Kind.IMAGE for i in source.items) else Kind.CLIP
-    name = chosen(config, kind, minutes, ENOUGH[pretraining], seconds_per_step)
-    return replace(config, backbone=_sized(config.backbone, name))
+    tried = partial(_tried, config, shape)
+    return tried(chosen(tried, kind, minutes, ENOUGH[pretraining], seconds_per_step))
 
 
-def chosen(config: RunConfig, kind: Kind, minutes: float, enough: int, timer: Timer) -> str:
+def chosen(
+    tried: Callable[[str], RunConfig], kind: Kind, minutes: float, enough: int, timer: Timer
+) -> str:
     """The largest size that takes `enough` steps in the minutes; the smallest where none does."""
     best, *others = SIZES
     for name in (best, *others):
         try:
-            seconds = timer(replace(config, backbone=_sized(config.backbone, name)), kind)
+            seconds = timer(tried(name), kind)
         except (RuntimeError, MemoryError):  # it does not fit the memory
             break
         if seconds * enough > 60 * minutes:
@@ -89,9 +99,8 @@ def seconds_per_step(config: RunConfig, kind: Kind) -> float:
     return taken
 
 
-def _sized(backbone: BackboneConfig, name: str) -> BackboneConfig:
-    shape: dict[str, Any] = dict(SIZES[name])
-    return replace(backbone, **shape)
+def _tried(config: RunConfig, shape: Shape, name: str) -> RunConfig:
+    return shape(sized(config, name))
 
 
 def _kept(out: Path) -> BackboneConfig | None:

@@ -22,7 +22,6 @@ from discern.train.run import DataConfig, RunConfig
 
 PEEKED = 48  # items looked at to settle the shape
 LONGEST = 64  # pixels of the longer side, by default: what a CPU can learn from in minutes
-PATCHES = 8  # along the longer side, by default
 PROBE_BANK, PROBE_QUERIES = 2000, 1000  # items of the k-NN probe: a few seconds on two cores
 
 
@@ -42,22 +41,24 @@ class Parts:
 def shaped_for(config: RunConfig, source: Source) -> RunConfig:
     """The canvas and patch that fit a source: median size and aspect, at most 64 pixels.
 
-    The longer side is 8 patches long.
+    The longer side stays as many patches long as it is without a source: 8, with `pico` 4.
     """
     return shaped(config, np.array(_sizes(source)))
 
 
 def shaped(config: RunConfig, sizes: np.ndarray) -> RunConfig:
     """The canvas and patch that fit frames of these heights and widths [n, 2]."""
+    canvas = config.data.preprocess
+    patches = max(canvas.height, canvas.width) // config.backbone.patch
     height, width = np.median(sizes, axis=0)
     longer = min(LONGEST, max(height, width))
-    patch = max(2, round(longer / PATCHES))
-    scale = PATCHES * patch / max(height, width)
+    patch = max(2, round(longer / patches))
+    scale = patches * patch / max(height, width)
     fit = [max(1, round(side * scale / patch)) * patch for side in (height, width)]
     # images of all shapes: a square canvas wastes the least
     if np.std(np.log(sizes[:, 0] / sizes[:, 1])) > 0.2:
-        fit = [PATCHES * patch] * 2
-    preprocess = replace(config.data.preprocess, height=fit[0], width=fit[1])
+        fit = [patches * patch] * 2
+    preprocess = replace(canvas, height=fit[0], width=fit[1])
     return replace(
         config,
         backbone=replace(config.backbone, patch=patch),

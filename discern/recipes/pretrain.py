@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,11 @@ def pretrain(
     config = images.sized(replace(images.recipe(recipe), seed=seed), size)
     require_one_encoder(base, size)
     start = None if base is None else load_start(base)
-    config = shaped_for(config, source)
+    shape = partial(shaped_for, source=source)
     if size == AUTO:
-        config = fitted(config, source, Path(out), minutes, pretraining=True)
+        config = fitted(config, shape, source, Path(out), minutes, pretraining=True)
+    else:
+        config = shape(config)
     if start is not None:
         config = replace(config, backbone=start.model.config.backbone)
         preprocess = configuration.from_dict(type(config.data.preprocess), start.preprocess)

@@ -93,7 +93,7 @@ def train(
     shape = partial(shaped_for, source=data)
 
     def fit(shapeless: RunConfig) -> RunConfig:
-        return fitted(shape(shapeless), data, Path(out), minutes, pretraining=False)
+        return fitted(shapeless, shape, data, Path(out), minutes, pretraining=False)
 
     config = configured(
         images.used_for(images.tuning("semi" if semi else "supervised", overrides), recipe),

@@ -8,7 +8,7 @@ from PIL import Image
 
 from discern.data.items import Source
 from discern.data.sources import open_source
-from discern.recipes.images import masked_gan, supervised
+from discern.recipes.images import masked_gan, sized, supervised
 from discern.recipes.prepare import divide, shaped_for
 from discern.train.run import DataConfig
 
@@ -38,6 +38,24 @@ def test_canvas_and_patch_fit_the_source(
     tmp_path: Path, sizes: list[tuple[int, int]], canvas: tuple[int, int], patch: int
 ) -> None:
     config = shaped_for(masked_gan(), folder(tmp_path, sizes))
+    preprocess = config.data.preprocess
+    assert (preprocess.height, preprocess.width) == canvas
+    assert config.backbone.patch == patch
+
+
+@pytest.mark.parametrize(
+    ("sizes", "canvas", "patch"),
+    [
+        ([(32, 32)], (32, 32), 8),
+        ([(120, 160)], (48, 64), 16),
+        ([(64, 160), (160, 64)], (64, 64), 16),
+        ([(28, 28)], (28, 28), 7),
+    ],
+)
+def test_pico_sees_the_same_in_larger_patches(
+    tmp_path: Path, sizes: list[tuple[int, int]], canvas: tuple[int, int], patch: int
+) -> None:
+    config = shaped_for(sized(masked_gan(), "pico"), folder(tmp_path, sizes))
     preprocess = config.data.preprocess
     assert (preprocess.height, preprocess.width) == canvas
     assert config.backbone.patch == patch
