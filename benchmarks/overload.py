@@ -5,9 +5,11 @@
 
 The same model, one picture a request, one process and one thread each.  First each server's own
 capacity: as many answers a second as eight clients get that ask one after the other.  Then requests
-come by the clock at twice that rate, whether or not earlier ones were answered (an open loop);
-what was answered within the deadline is goodput.  Servers take turns over the rounds.  Discern's
-alone is then asked for ten times its capacity.
+come by the clock at half of that rate and at twice that rate, whether or not earlier ones were
+answered (an open loop); what was answered within the deadline is goodput.  Servers take turns over
+the rounds.  Discern's alone is then asked for ten times its capacity.  Beside it what each takes
+from its start to its first answer, what memory of its own it then holds, and what the same answer
+takes in a program of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import select
 import signal
@@ -25,14 +28,18 @@ import sys
 import tempfile
 import time
 from collections import deque
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import psutil
 from few_labels import HERE, commit, hardware, interval, versions
 
 TABLE = HERE / "results" / "overload.json"
 DEADLINE = 1.0  # seconds
 CLIENTS, WARM_UP = 8, 3.0
 CROWD = 10  # times the capacity
+BARE = 50  # answers without a server
 # LitServe as its own page shows it: batches, a decoded item, a model's answer
 PEER = """
 import io, sys
@@ -86,12 +93,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="discern-overload-") as home:
         model, file = untrained(Path(home), side=64, patch=8)
         picture = file.read_bytes()
+        # in a process of its own: torch's objects would slow this one's search for garbage
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            bare = alone.submit(bare_seconds, model, file).result()
         for number in range(args.rounds):
             order = list(rows) if number % 2 == 0 else list(reversed(rows))
             for name in order:
+                began = time.perf_counter()
                 child, port = started(name, model, Path(home))
                 try:
-                    found = measured(name, port, picture, args.seconds)
+                    first_answer(name, port, picture)
+                    idle = {
+                        "first_answer_seconds": time.perf_counter() - began,
+                        "megabytes": own_megabytes(child.pid),
+                    }
+                    found = idle | measured(name, port, picture, args.seconds)
                     rows[name].append(found)
                     if name == "discern":
                         rate = CROWD * found["capacity"]
@@ -119,6 +135,14 @@ def main() -> None:
         "goodput": {n: statistics.median(r["goodput"] for r in one) for n, one in rows.items()},
         "capacity": {n: statistics.median(r["capacity"] for r in one) for n, one in rows.items()},
         "times_as_much": interval(ratios),
+        "bare_seconds": bare,
+        "half": {
+            name: {
+                key: statistics.median(row[key] for row in one)
+                for key in ("half_p99_seconds", "first_answer_seconds", "megabytes")
+            }
+            for name, one in rows.items()
+        },
         "crowd": {
             "times": CROWD,
             "rounds": crowds,
@@ -159,10 +183,51 @@ def started(name: str, model: Path, home: Path) -> tuple[subprocess.Popen[bytes]
 
 
 def measured(name: str, port: int, picture: bytes, seconds: float) -> dict[str, float]:
-    """Capacity, then answers in time at twice that rate."""
+    """Capacity, then how late answers are at half of that rate, and those in time at twice it."""
     closed(name, port, picture, WARM_UP)
     capacity = closed(name, port, picture, seconds)
-    return {"capacity": capacity, **loaded(name, port, picture, 2 * capacity, seconds)}
+    half = loaded(name, port, picture, capacity / 2, seconds)["p99_seconds"]
+    twice = loaded(name, port, picture, 2 * capacity, seconds)
+    return {"capacity": capacity, "half_p99_seconds": half, **twice}
+
+
+def first_answer(name: str, port: int, picture: bytes) -> None:
+    """Wait for it: a port may be open before there is a model."""
+    crowd = Crowd(port, asked(name, port, picture))
+    while not crowd.answered:
+        if not crowd.waiting:
+            crowd.ask(time.perf_counter())
+        crowd.look(0.01)
+
+
+def own_megabytes(process: int) -> float:
+    """Memory that a program and those that it started share with no other."""
+    family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
+    return sum(one.memory_full_info().uss for one in family) / 2**20
+
+
+def bare_seconds(model: Path, file: Path) -> float:
+    """From the bytes of a picture to its answer in this program, one thread; the median."""
+    import torch
+
+    from discern.data.decode import decode
+    from discern.data.limits import Limits
+    from discern.data.loader import as_batch
+    from discern.predict import load, look, model_frames, preprocessing
+
+    torch.set_num_threads(1)
+    bundle = load(model)
+    size, zero, picture = preprocessing(bundle), np.zeros(1, dtype=np.int64), file.read_bytes()
+    taken = []
+    for _ in range(BARE):
+        began = time.perf_counter()
+        clip = decode(picture, Limits(), frames=size.stored_frames, detail=size.detail)
+        found = look(
+            bundle.model, [as_batch(model_frames(clip, size)[None], zero, zero)], head=False
+        )
+        bundle.certainty.probabilities(found.logits.numpy())
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
 
 
 def loaded(name: str, port: int, picture: bytes, rate: float, seconds: float) -> dict[str, float]:

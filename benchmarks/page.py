@@ -18,7 +18,7 @@ from attack_tables import attacks, hardened
 from cards import card, fakes, shipped
 from fault_table import faults
 from plot import accuracy_against_labels
-from scale_tables import forecasts
+from scale_tables import curves, forecasts
 from serving_tables import exports, requests, soak, watch
 from speed_tables import speeds
 from tables import HANDCRAFTED, SETS, mean, read
@@ -75,6 +75,7 @@ def main() -> int:
         watch(),
         hardened(),
         attacks(),
+        curves(),
         *speeds(),
         *forecasts(),
     ]

@@ -15,6 +15,36 @@ def forecasts() -> list[str]:
     return [pipeline(found), exchange(found), plans(found)]
 
 
+def curves() -> str:
+    """Accuracy against minutes, sizes and images."""
+    found = read("scaling.json")
+    if found is None:
+        return ""
+    order = sorted(found["cells"].values(), key=lambda one: (one["images"], one["minutes"]))
+    rows = [
+        (
+            f"`{one['size']}`",
+            f"{one['minutes']:g}",
+            f"{one['images']:,}",
+            f"{one['pretrain_steps']:,}",
+            points(one["knn"]),
+            points(one["accuracy"]),
+            f"{one['microseconds_per_item']:.0f}",
+        )
+        for one in order
+    ]
+    note = (
+        "CIFAR-10, one seed; k-NN of the pre-trained encoder on training items, test accuracy "
+        f"after {found['minutes']:g} minutes of tuning on {found['labels']} labels a class. "
+        f"One thread, {found['hardware']['cpu']}. `{found['command']}`"
+    )
+    head = (
+        *("Size", "Minutes of pre-training", "Images", "Steps", "k-NN", "Tuned"),
+        "Microseconds an image",
+    )
+    return section("How accuracy grows", head, rows, note)
+
+
 def pipeline(found: dict[str, Any]) -> str:
     """Steps with decoders beside them."""
     block = found["pipeline"]

@@ -22,16 +22,16 @@ from few_labels import HERE, discern, part, unpacked
 
 TABLE = HERE / "results" / "scaling.json"
 DATA, LABELS, ALL = "cifar10", 100, 5000
-MINUTES = (1.0, 2.0, 4.0, 8.0)
-SIZES = ("pico", "nano", "micro")
+MINUTES = (1.0, 2.0, 4.0)
+SIZES = ("pico", "nano")
 PER_CLASS = (500, 1500)  # images of a class without labels, beside all of them
-OF_IMAGES = ("pico", 8.0)  # size and minutes, for the curve over images
+OF_IMAGES = ("pico", 4.0)  # size and minutes, for the curve over images
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tune", type=float, default=2.0, metavar="MINUTES")
+    parser.add_argument("--tune", type=float, default=1.5, metavar="MINUTES")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

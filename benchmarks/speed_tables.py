@@ -118,20 +118,23 @@ def inference() -> str:
 
 
 def item_time() -> str:
-    """Our smallest model beside hand-crafted features."""
+    """Our smallest models beside hand-crafted features."""
     found = read("item_time.json")
     if found is None:
         return ""
     rows = []
     for name, block in found["sets"].items():
         rows += [
-            (SETS[name], f"**`nano`, {WHERE[to]}**", f"{cost:.0f}")
-            for to, cost in block["ours"].items()
+            (SETS[name], f"**`{one['size']}`, {WHERE[one['in']]}**", f"{one['microseconds']:.0f}")
+            for one in block["ours"]
         ]
         rows += [
             (SETS[name], HANDCRAFTED[method], f"{one['microseconds_per_item']:.0f}")
             for method, one in block["handcrafted"].items()
         ]
+        if block["scikit_image_hog"]:
+            cost = f"{block['scikit_image_hog']:.0f}"
+            rows.append((SETS[name], "HOG of scikit-image, without a classifier", cost))
     note = (
         f"Processor time on one core of {found['hardware']['cpu']}, from the same frames in memory "
         f"to probabilities. `{found['command']}`"
@@ -231,7 +234,14 @@ def overload() -> str:
     if found is None:
         return ""
     rows = [
-        (name, f"{capacity:.0f}", f"{found['goodput'][name]:.0f}")
+        (
+            name,
+            f"{capacity:.0f}",
+            f"{found['goodput'][name]:.0f}",
+            f"{1e3 * found['half'][name]['half_p99_seconds']:.0f}",
+            f"{found['half'][name]['first_answer_seconds']:.1f}",
+            f"{found['half'][name]['megabytes']:.0f}",
+        )
         for name, capacity in found["capacity"].items()
     ]
     block, crowd = found["times_as_much"], found["crowd"]
@@ -241,10 +251,13 @@ def overload() -> str:
         f"{found['deadline_seconds']:g} s, one thread each, {_cpu(found)}. At "
         f"{crowd['times']} times the capacity Discern's answers "
         f"{100 * crowd['goodput_of_capacity']['mean']:.0f} % of it in time, and sends 99 % of the "
-        f"others away within {1e3 * crowd['refused_p99_seconds']:.0f} ms. "
-        f"`{found['command']}`"
+        f"others away within {1e3 * crowd['refused_p99_seconds']:.0f} ms. Without a server an "
+        f"answer takes {1e3 * found['bare_seconds']:.0f} ms. `{found['command']}`"
     )
-    head = ("Server", "Capacity, answers a second", "In time at twice that, a second")
+    head = (
+        *("Server", "Capacity, answers a second", "In time at twice that, a second"),
+        *("99 % within, at half of it, ms", "First answer after, s", "Memory of its own, MB"),
+    )
     return section("Overload, beside LitServe", head, rows, note)
 
 
