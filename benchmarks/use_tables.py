@@ -61,6 +61,7 @@ VEHICLES = {
     "views_4": "the same, four views of each item averaged",
     "merged_0.25": "the same, a quarter of its tokens merged",
     "merged_0.5": "the same, half of its tokens merged",
+    "pico": "`--size pico`, pre-trained for {pretrain_minutes:g} minutes, tuned for {minutes:g}",
     **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "color_histogram")},
 }
 
@@ -76,7 +77,8 @@ def vehicles() -> str:
         if block is None:
             continue
         cost = block["microseconds_per_item"]["mean"]
-        rows.append((name, mean(block["accuracy"]), f"{cost:.0f}"))
+        named = name.format(**found["cells"][f"{method}/0"])
+        rows.append((named, mean(block["accuracy"]), f"{cost:.0f}"))
     ahead = found["ahead_of_the_best"]
     note = (
         f"{100 * ahead['discern']:+.1f} points to the best of the others, "
