@@ -62,7 +62,7 @@ def cell(args: argparse.Namespace, size: str, minutes: float, per_class: int) ->
         "pretrain_steps": first["steps"],
         "accuracy": tuned["accuracy"],
         "tune_steps": tuned["steps"],
-        "microseconds_per_item": tuned["microseconds_per_item"],
+        "test_items": tuned["samples"],
         "commands": [first["command"], tuned["command"]],
     }
 
