@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from few_labels import HERE, commit, hardware, interval, versions
+from rounds import summary
 
 TABLE = HERE / "results" / "overload.json"
 DEADLINE = 1.0  # seconds
@@ -134,7 +135,7 @@ def main() -> None:
         "rounds": rows,
         "goodput": {n: statistics.median(r["goodput"] for r in one) for n, one in rows.items()},
         "capacity": {n: statistics.median(r["capacity"] for r in one) for n, one in rows.items()},
-        "times_as_much": interval(ratios),
+        "times_as_much": summary(ratios),
         "bare_seconds": bare,
         "half": {
             name: {

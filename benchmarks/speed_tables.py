@@ -247,7 +247,8 @@ def overload() -> str:
     block, crowd = found["times_as_much"], found["crowd"]
     low, high = block["interval"]
     note = (
-        f"{block['mean']:.2f} times as much ({low:.2f} to {high:.2f}; 2 were asked for) within "
+        f"{block['median']:.2f} times as much ({low:.2f} to {high:.2f}, the median of "
+        f"{len(block['rounds'])} rounds; 2 were asked for) within "
         f"{found['deadline_seconds']:g} s, one thread each, {_cpu(found)}. At "
         f"{crowd['times']} times the capacity Discern's answers "
         f"{100 * crowd['goodput_of_capacity']['mean']:.0f} % of it in time, and sends 99 % of the "
