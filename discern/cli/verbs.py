@@ -63,7 +63,7 @@ def command_line(words: Sequence[str] = ()) -> Any:
 def help_text(program: Any, words: Sequence[str]) -> str | None:
     """The help that the words ask for, or None where they ask for none or name no verb.
 
-    The parser would say the same, but it loads pydantic even for `--help`: half of the time.
+    The parser would say the same, but it loads pydantic even for `--help`.
     """
     words = [*takewhile(lambda word: word != "--", words)]
     if not {"-h", "--help"} & set(words):

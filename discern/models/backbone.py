@@ -46,9 +46,9 @@ class BackboneConfig:
     merge: float = 0.0  # share of the tokens that blocks merge with others, in use and not training
 
 
-# timm's names and widths, so that speed compares like for like
+# timm's names and widths from `tiny` on, so that speed compares like for like
 SIZES: dict[str, dict[str, int]] = {
-    # a canvas of a quarter of the tokens: as cheap as hand-crafted features
+    # a quarter of the tokens: learns on slow processors, and its answers are the cheapest
     "pico": {"width": 96, "depth": 4, "heads": 3, "patch": 8},
     "nano": {"width": 128, "depth": 4, "heads": 4},
     "micro": {"width": 192, "depth": 6, "heads": 3},
