@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import few_labels
-from few_labels import HERE, commit, discern, hardware, interval, part, versions
+from few_labels import HERE, commit, discern, hardware, interval, unpacked, versions
 
 TABLE = HERE / "results" / "fakes.json"
 LABELS, PER_CLASS = 100, 2000
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
     few_labels.SETS["cifar10"] = {"labels": LABELS, "settings": []}
-    folder = part("cifar10", PER_CLASS, args.out)
+    folder = unpacked("cifar10", args.out, PER_CLASS)
     done = json.loads(TABLE.read_text()) if TABLE.exists() else {"cells": {}}
     command = " ".join(["python", "benchmarks/fakes.py", *sys.argv[1:]])
     args.data = "cifar10"

@@ -201,23 +201,17 @@ def film(folder: Path) -> str:
     return f"([^/]+)_(?:{actions})_[fuhl]_"
 
 
-def unpacked(name: str, out: Path) -> Path:
-    folder = out / "data" / name
-    if not (out / "data" / f"{name}.done").exists():
-        unpack = [sys.executable, str(DATA / "unpack.py"), name, "--to", str(out / "data")]
-        subprocess.run(unpack, check=True)
-        (out / "data" / f"{name}.done").touch()
-        (folder / "split.json").unlink(missing_ok=True)
-    return folder
-
-
-def part(name: str, per_class: int, out: Path) -> Path:
-    """The first so many items of each class, unpacked once."""
-    home = out / "data" / f"{name}_{per_class}"
-    if not home.with_suffix(".done").exists():
-        unpack = [sys.executable, str(DATA / "unpack.py"), name, "--to", str(home)]
-        subprocess.run([*unpack, "--per-class", str(per_class)], check=True)
-        home.with_suffix(".done").touch()
+def unpacked(name: str, out: Path, per_class: int | None = None) -> Path:
+    """A data set as folders, or the first so many items of each of its classes."""
+    home, done = out / "data", out / "data" / f"{name}.done"
+    words = [sys.executable, str(DATA / "unpack.py"), name]
+    if per_class is not None:
+        home, done = home / f"{name}_{per_class}", home / f"{name}_{per_class}.done"
+        words += ["--per-class", str(per_class)]
+    if not done.exists():
+        subprocess.run([*words, "--to", str(home)], check=True)
+        (home / name / "split.json").unlink(missing_ok=True)
+        done.touch()
     return home / name
 
 

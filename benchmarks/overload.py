@@ -137,7 +137,7 @@ def main() -> None:
         "capacity": {n: statistics.median(r["capacity"] for r in one) for n, one in rows.items()},
         "times_as_much": summary(ratios),
         "bare_seconds": bare,
-        "half": {
+        "medians": {
             name: {
                 key: statistics.median(row[key] for row in one)
                 for key in ("half_p99_seconds", "first_answer_seconds", "megabytes")

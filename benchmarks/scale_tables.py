@@ -1,4 +1,4 @@
-"""Tables about what many machines would take, and how far the forecast is to be trusted."""
+"""Tables of growth: what minutes and sizes buy, what many machines would take and how surely."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def curves() -> str:
             f"{one['pretrain_steps']:,}",
             points(one["knn"]),
             points(one["accuracy"]),
+            f"{one['test_items']:,}",
         )
         for one in order
     ]
     note = (
         "CIFAR-10, one seed; k-NN of the pre-trained encoder on training items, test accuracy "
-        f"after {found['minutes']:g} minutes of tuning on {found['labels']} labels a class "
-        "(with the fewest images on half of the test items). "
+        f"after {found['minutes']:g} minutes of tuning on {found['labels']} labels a class. "
         f"One thread, {found['hardware']['cpu']}. `{found['command']}`"
     )
-    head = ("Size", "Minutes of pre-training", "Images", "Steps", "k-NN", "Tuned")
+    head = ("Size", "Minutes of pre-training", "Images", "Steps", "k-NN", "Tuned", "Test items")
     return section("How accuracy grows", head, rows, note)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import few_labels
 from cells import Filled
-from few_labels import HERE, discern, part, unpacked
+from few_labels import HERE, discern, unpacked
 
 TABLE = HERE / "results" / "scaling.json"
 DATA, LABELS, ALL = "cifar10", 100, 5000
@@ -47,7 +47,7 @@ def main() -> None:
 
 def cell(args: argparse.Namespace, size: str, minutes: float, per_class: int) -> dict[str, Any]:
     """k-NN accuracy after the pre-training, test accuracy after the tuning."""
-    folder = unpacked(DATA, args.out) if per_class == ALL else part(DATA, per_class, args.out)
+    folder = unpacked(DATA, args.out, None if per_class == ALL else per_class)
     work = args.out / "scaling" / f"{size}-{minutes:g}-{per_class}-{args.seed}"
     first = discern("pretrain", folder, args, work / "p", args.seed, minutes, "--size", size)
     words = ["--from", str(work / "p"), "--labels", str(LABELS)]

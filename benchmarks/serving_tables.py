@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from scipy.stats import linregress, t
-from soak import SETTLING
 from tables import read
 
 
@@ -50,23 +47,13 @@ def requests() -> str:
     return "\n".join(["### Requests of strangers", "", text, ""])
 
 
-def growth(found: dict[str, Any]) -> tuple[float, float]:
-    """The interval of the slope of a server's memory, MB an hour."""
-    memory = np.array(found["memory_megabytes"])
-    hours = np.arange(len(memory)) * found["look_seconds"] / 3600
-    late = hours >= SETTLING * found["minutes"] / 60
-    line = linregress(hours[late], memory[late])
-    half = float(t.ppf(0.975, late.sum() - 2) * line.stderr)
-    return float(line.slope) - half, float(line.slope) + half
-
-
 def soak() -> str:
     """What an hour does to a server."""
     found = read("soak.json")
     if found is None:
         return ""
     low, high = found["files"]
-    least, most = growth(found)
+    least, most = found["interval"]
     text = (
         f"{found['minutes']:g} minutes, {found['requests']:,} requests: memory grows by "
         f"{found['megabytes_per_hour']:.1f} MB an hour (95 % interval {least:.1f} to {most:.1f}; "

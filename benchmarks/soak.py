@@ -17,11 +17,13 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 from few_labels import HERE, commit, hardware, versions
 from odd_requests import asked, grown, seeds, send, started
+from scipy.stats import linregress, t
 
 TABLE = HERE / "results" / "soak.json"
 RATE, LOOK = 5.0, 30.0  # requests a second; seconds between two looks
@@ -52,10 +54,6 @@ def main() -> None:
         lives = child.poll() is None and b"ok" in asked(port, "/health")
         child.terminate()
         child.wait(60)
-    counted = [look for look in looks if look["seconds"] >= SETTLING * 60 * args.minutes]
-    hours = np.array([look["seconds"] for look in counted]) / 3600
-    megabytes = np.array([look["memory"] for look in counted]) / 2**20
-    slope = float(np.polyfit(hours, megabytes, 1)[0])
     found = {
         "command": " ".join(["python", "benchmarks/soak.py", *sys.argv[1:]]),
         "commit": commit(),
@@ -65,15 +63,28 @@ def main() -> None:
         "requests": number,
         "statuses": dict(sorted(statuses.items())),
         "alive": lives,
-        "megabytes_per_hour": slope,
-        "limit": MOST,
-        "reached": slope < MOST,
         "memory_megabytes": [round(look["memory"] / 2**20, 1) for look in looks],
         "files": [min(look["files"] for look in looks), max(look["files"] for look in looks)],
         "look_seconds": LOOK,
     }
+    found |= growth(found)
     TABLE.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
+
+
+def growth(found: dict[str, Any]) -> dict[str, Any]:
+    """The slope of the memory that was seen, MB an hour, with its 95 % interval."""
+    memory = np.array(found["memory_megabytes"])
+    hours = np.arange(len(memory)) * found["look_seconds"] / 3600
+    late = hours >= SETTLING * found["minutes"] / 60
+    line = linregress(hours[late], memory[late])
+    slope, half = float(line.slope), float(t.ppf(0.975, late.sum() - 2) * line.stderr)
+    return {
+        "megabytes_per_hour": slope,
+        "interval": [slope - half, slope + half],
+        "limit": MOST,
+        "reached": slope + half < MOST,
+    }
 
 
 def one(port: int, drawn: random.Random, corpus: list[bytes]) -> str:

@@ -238,9 +238,9 @@ def overload() -> str:
             name,
             f"{capacity:.0f}",
             f"{found['goodput'][name]:.0f}",
-            f"{1e3 * found['half'][name]['half_p99_seconds']:.0f}",
-            f"{found['half'][name]['first_answer_seconds']:.1f}",
-            f"{found['half'][name]['megabytes']:.0f}",
+            f"{1e3 * found['medians'][name]['half_p99_seconds']:.0f}",
+            f"{found['medians'][name]['first_answer_seconds']:.1f}",
+            f"{found['medians'][name]['megabytes']:.0f}",
         )
         for name, capacity in found["capacity"].items()
     ]

@@ -77,7 +77,8 @@ def vehicles() -> str:
         if block is None:
             continue
         cost = block["microseconds_per_item"]["mean"]
-        named = name.format(**found["cells"][f"{method}/0"])
+        cell = next(one for key, one in found["cells"].items() if key.startswith(f"{method}/"))
+        named = name.format(**cell)
         rows.append((named, mean(block["accuracy"]), f"{cost:.0f}"))
     ahead = found["ahead_of_the_best"]
     note = (

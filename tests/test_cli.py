@@ -124,6 +124,14 @@ def test_help_is_fast_and_imports_no_torch() -> None:
     assert best_seconds(command) < 0.5
 
 
+def test_only_what_is_asked_for_is_built() -> None:
+    whole = set(command_line().commands)
+    assert whole == {*VERBS, "data", "gallery", "seal"}
+    assert set(command_line(["train", "data"]).commands) == {"train"}
+    assert set(command_line(["seal", "sign"]).commands) == {"seal"}
+    assert set(command_line(["nonsense"]).commands) == whole
+
+
 @pytest.mark.parametrize("words", [["nonsense", "--help"], ["data", "nonsense", "-h"]])
 def test_help_for_no_verb_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2

@@ -50,13 +50,18 @@ SEAL_VERBS: dict[str, Callable[..., int]] = {
 
 
 def command_line(words: Sequence[str] = ()) -> Any:
-    """The command line as one command object: whole, or only the verb that the words begin with."""
-    first = words[0] if words else ""
-    verbs = {first: VERBS[first]} if first in VERBS else VERBS
-    program = _group(root, verbs)
-    program.add_typer(_group(data_root, DATA_VERBS), name="data")
-    program.add_typer(_group(gallery_root, GALLERY_VERBS), name="gallery")
-    program.add_typer(_group(seal_root, SEAL_VERBS), name="seal")
+    """The command line as one command object: whole, or what the words begin with and no more."""
+    groups = {
+        "data": (data_root, DATA_VERBS),
+        "gallery": (gallery_root, GALLERY_VERBS),
+        "seal": (seal_root, SEAL_VERBS),
+    }
+    known = {*VERBS, *groups}
+    wanted = known & set(words[:1]) or known
+    program = _group(root, {name: verb for name, verb in VERBS.items() if name in wanted})
+    for name, group in groups.items():
+        if name in wanted:
+            program.add_typer(_group(*group), name=name)
     return typer.main.get_command(program)
 
 
