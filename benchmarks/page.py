@@ -161,6 +161,8 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
     found = json.loads(path.read_text())
     minutes, data = found["minutes"], SETS[found["data"]]
     budget = f"{minutes['pretrain']:g} minutes of pre-training, {minutes['tune']:g} of tuning"
+    if found.get("size"):
+        data += f", size `{found['size']}`"
     counts = [count for count in COUNTS if count in found["summary"]]
     rows = ["| Method | " + " | ".join(f"{c} per class" for c in counts) + " |"]
     rows[0] = rows[0].replace("all per class", "all labels")

@@ -2,12 +2,14 @@
 
     python benchmarks/pretraining.py cifar10 --pretrain 15 --tune 5
     python benchmarks/pretraining.py cifar10 --methods all scratch view --labels 100 --seeds 0 1 2
+    python benchmarks/pretraining.py cifar10 --size pico --at-once 2
     python benchmarks/pretraining.py jhmdb --dry-run
 
 A pre-training serves every number of labels; from scratch is tuned for the sum of the minutes.
-Every cell is one command of `discern` in a child process, one at a time; a cell that is in the JSON
-is not run again, so that the grid can be filled over days, on one machine.  The test split is read
-once per cell, at its end; nothing is chosen by it.  `--device cuda` fills the same grid on a GPU.
+Every cell is one command of `discern` in a child process, one at a time, or `--at-once` with an
+equal part of the cores each.  A cell that is in the JSON is not run again, so that the grid can be
+filled over days, on one machine.  The test split is read once per cell, at its end; nothing is
+chosen by it.  `--device cuda` fills the same grid on a GPU.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import os
 import shutil
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +79,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pretrain", type=float, default=15.0, metavar="MINUTES")
     parser.add_argument("--tune", type=float, default=5.0, metavar="MINUTES")
+    parser.add_argument("--size", default=None, help="of the encoder; nano as it comes")
+    parser.add_argument("--at-once", type=int, default=1, help="trainings beside each other")
     parser.add_argument("--device", default=None)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--dry-run", action="store_true", help="say what is left, and its minutes")
@@ -82,8 +88,7 @@ def main() -> None:
     for method in args.methods:
         if method not in (*METHODS, "handcrafted"):
             parser.error(f"--methods {method}: there are {', '.join(METHODS)}, handcrafted")
-    name = f"pretraining_{args.data}_{args.pretrain:g}+{args.tune:g}.json"
-    table = HERE / "results" / name
+    table = HERE / "results" / f"pretraining_{folder_name(args)}.json"
     done = json.loads(table.read_text()) if table.exists() else {"cells": {}}
     left = [
         one for one in cells(args.methods, args.labels, args.seeds) if one.name not in done["cells"]
@@ -97,22 +102,51 @@ def main() -> None:
     command = " ".join(["python", "benchmarks/pretraining.py", *sys.argv[1:]])
     done |= {"command": command.replace(str(args.out), "OUT"), "data": args.data}
     done |= {"minutes": {"pretrain": args.pretrain, "tune": args.tune}, "hardware": hardware()}
+    done |= {"size": args.size, "threads": threads_each(args.at_once)}
     few_labels.SETS[args.data] = {"labels": None, "settings": settings(args)}
     folder = unpacked(args.data, args.out)
-    for cell in left:
-        load, started = os.getloadavg()[0], time.time()
-        found = run(cell, args, folder)
-        found |= {"wall_minutes": (time.time() - started) / 60, "load_before": load}
-        done["cells"][cell.name] = found | {"commit": commit(), "versions": versions()}
-        save(table, done)
-        print(cell.name, found.get("accuracy"), flush=True)
+    one_writes = threading.Lock()
+
+    def fill(chain: list[Cell]) -> None:
+        for cell in chain:
+            load, started = os.getloadavg()[0], time.time()
+            found = run(cell, args, folder)
+            found |= {"wall_minutes": (time.time() - started) / 60, "load_before": load}
+            with one_writes:
+                done["cells"][cell.name] = found | {"commit": commit(), "versions": versions()}
+                save(table, done)
+            print(cell.name, found.get("accuracy"), flush=True)
+
+    with ThreadPoolExecutor(args.at_once) as pool:
+        list(pool.map(fill, chains(left)))
     save(table, done)
     print(json.dumps(done["adversary"], indent=1))
 
 
+def folder_name(args: argparse.Namespace) -> str:
+    """What tells this grid from others: data set, size, minutes."""
+    size = "" if args.size is None else f"{args.size}_"
+    return f"{args.data}_{size}{args.pretrain:g}+{args.tune:g}"
+
+
+def threads_each(at_once: int) -> int | None:
+    """An equal part of the cores for each of several trainings; None: one has the machine."""
+    return None if at_once == 1 else max(1, (os.cpu_count() or 1) // at_once)
+
+
 def settings(args: argparse.Namespace) -> list[str]:
     """What every run of the data set is told."""
-    return SETS[args.data] + ([] if args.device is None else [f"device={args.device}"])
+    threads, found = threads_each(args.at_once), list(SETS[args.data])
+    found += [] if threads is None else [f"threads={threads}"]
+    return found + ([] if args.device is None else [f"device={args.device}"])
+
+
+def chains(left: list[Cell]) -> list[list[Cell]]:
+    """Cells that wait for each other, a pre-training and its tunings, in their order."""
+    found: dict[tuple[str, int], list[Cell]] = {}
+    for cell in left:
+        found.setdefault((cell.method, cell.seed), []).append(cell)
+    return list(found.values())
 
 
 def cells(methods: list[str], labels: list[str], seeds: list[int]) -> Iterator[Cell]:
@@ -136,10 +170,11 @@ def minutes_of(cell: Cell, pretraining: float, tuning: float) -> float:
 
 def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The cell's number; run folders of earlier starts are gone on with."""
-    home = args.out / f"{args.data}_{args.pretrain:g}+{args.tune:g}_grid" / str(cell.seed)
+    home = args.out / f"{folder_name(args)}_grid" / str(cell.seed)
     work = home / cell.method
+    size = [] if args.size is None else ["--size", args.size]
     if cell.labels is None:
-        words = METHODS[cell.method] or []
+        words = [*size, *(METHODS[cell.method] or [])]
         found = discern(
             "pretrain", folder, args, work / "pretrain", cell.seed, args.pretrain, *words
         )
@@ -147,7 +182,7 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     count = [] if cell.labels == "all" else ["--labels", cell.labels]
     if cell.method == "handcrafted":
         return handcrafted(folder, work / cell.labels, count, args, cell.seed)
-    start = [] if METHODS[cell.method] is None else ["--from", str(work / "pretrain")]
+    start = size if METHODS[cell.method] is None else ["--from", str(work / "pretrain")]
     minutes = minutes_of(cell, args.pretrain, args.tune)
     words = [*start, *count]
     found = discern("train", folder, args, work / cell.labels, cell.seed, minutes, *words)

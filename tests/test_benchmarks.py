@@ -100,7 +100,7 @@ def test_the_grid_runs_a_pretraining_once_for_all_numbers_of_labels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from pretraining import METHODS, cells, minutes_of
+    from pretraining import METHODS, cells, chains, minutes_of
 
     order = list(cells(["scratch", "mae", "handcrafted"], ["10", "all"], [0, 1]))
     assert [cell.name for cell in order[:7]] == [
@@ -108,6 +108,9 @@ def test_the_grid_runs_a_pretraining_once_for_all_numbers_of_labels(
         *("handcrafted/10/0", "handcrafted/all/0"),
     ]
     assert len(order) == 14
+    # what may run beside each other: a tuning waits for its pre-training
+    beside = [[cell.name for cell in chain] for chain in chains(order)]
+    assert len(beside) == 6 and ["mae/pretrain/0", "mae/10/0", "mae/all/0"] in beside
     # from scratch has all the minutes
     spent = {cell.name: minutes_of(cell, 15, 5) for cell in order}
     assert spent["scratch/10/0"] == 20 == spent["mae/pretrain/0"] + spent["mae/10/0"]
