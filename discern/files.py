@@ -47,13 +47,14 @@ def replacing(path: Path | str) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
-def write_new(path: Path | str, data: bytes | bytearray | memoryview) -> None:
+def write_new(path: Path | str, *pieces: bytes | bytearray | memoryview) -> None:
     """A new file, synced to the disk.  Not atomic by itself: for files in a temporary folder."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        left = memoryview(data).cast("B")
-        while left:
-            left = left[os.write(file, left) :]
+        for piece in pieces:
+            left = memoryview(piece).cast("B")
+            while left:
+                left = left[os.write(file, left) :]
         os.fsync(file)
     finally:
         os.close(file)

@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from discern.files import TEMPORARY, sync_folder, write_new
 from discern.repro import versions
 from discern.train import parts
 from discern.train.manifest import MANIFEST, Entry, entry_of, manifest, read_sealed
+from discern.train.pieces import tensors_in_pieces
 
 FORMAT = "discern-checkpoint/2"  # an optimizer's moments go by the names of parameters
 FILES = ("tensors.safetensors", "state.json")
@@ -82,10 +83,15 @@ def save_checkpoint(
     Raises NotFinite, CheckpointFull or CheckpointError; the checkpoints before it are then intact.
     `state` holds JSON values only (a tuple comes back as a list).
     """
-    assert step >= 0 and keep >= 1
     _refuse_nonfinite(step, tensors)
-    files = dict(zip(FILES, (_encode_tensors(tensors), encode_state(step, state)), strict=True))
-    needed = sum(len(data) for data in files.values()) + SLACK
+    return _save(folder, step, tensors, encode_state(step, state), keep)
+
+
+def _save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: bytes, keep: int) -> Path:
+    """What is finite."""
+    assert step >= 0 and keep >= 1
+    files = dict(zip(FILES, (tensors_in_pieces(tensors), [memoryview(state)]), strict=True))
+    needed = sum(len(piece) for pieces in files.values() for piece in pieces) + SLACK
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
@@ -175,13 +181,11 @@ class Saver:
     def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Save, or warn; raises at the last of several failures in a row, and at once for NaN."""
         self.wait()
+        _refuse_nonfinite(step, tensors)
         if self._background:  # what the next steps will change
-            _refuse_nonfinite(step, tensors)
             tensors = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
-            state = json.loads(encode_state(step, state))
-        written = self._thread.submit(
-            save_checkpoint, self.folder, step, tensors, state, self._keep
-        )
+        text = encode_state(step, state)
+        written = self._thread.submit(_save, self.folder, step, tensors, text, self._keep)
         self._writing = step, written
         if not self._background:
             self.wait()
@@ -204,13 +208,14 @@ class Saver:
         return found.tensors, found.state
 
 
-def _write(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
+def _write(folder: Path, step: int, files: Mapping[str, Sequence[memoryview]]) -> Path:
     temporary = hidden(folder)
     try:
         os.mkdir(temporary)
-        for name, data in files.items():
-            write_new(temporary / name, data)
-        path = seal(temporary, FORMAT, step, {name: entry_of(data) for name, data in files.items()})
+        for name, pieces in files.items():
+            write_new(temporary / name, *pieces)
+        entries = {name: entry_of(*pieces) for name, pieces in files.items()}
+        path = seal(temporary, FORMAT, step, entries)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -320,19 +325,6 @@ def _is_finite(tensor: Tensor) -> bool:
     total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
     # the sum is quick, and finite only where all is; it may overflow where all is finite
     return bool(total.isfinite()) or bool(tensor.isfinite().all())
-
-
-def _encode_tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    plain: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().to("cpu").contiguous()
-        where = tensor.untyped_storage().data_ptr()
-        if where in seen:  # tied weights, or two views of one buffer
-            tensor = tensor.clone()
-        seen.add(where)
-        plain[name] = tensor
-    return safetensors.torch.save(plain)
 
 
 def encode_state(step: int, state: Mapping[str, Any]) -> bytes:

@@ -20,9 +20,12 @@ MANIFEST = "manifest.json"
 Entry = dict[str, Any]  # what a manifest says of a file
 
 
-def entry_of(data: bytes) -> Entry:
-    """Bytes and SHA-256 of what a file holds."""
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+def entry_of(*pieces: bytes | memoryview) -> Entry:
+    """Bytes and SHA-256 of what a file holds, one piece after the other."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return {"bytes": sum(map(len, pieces)), "sha256": digest.hexdigest()}
 
 
 def manifest(head: Mapping[str, Any], entries: Mapping[str, Entry]) -> bytes:
