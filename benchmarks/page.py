@@ -22,7 +22,7 @@ from scale_tables import curves, forecasts
 from serving_tables import exports, requests, soak, watch
 from speed_tables import speeds
 from tables import HANDCRAFTED, SETS, mean, read
-from use_tables import faces, vehicles
+from use_tables import actions, faces, vehicles
 
 HERE = Path(__file__).resolve().parent
 README, RESULTS = HERE.parent / "README.md", HERE / "RESULTS.md"
@@ -63,6 +63,7 @@ def main() -> int:
         *explain(),
         faces(),
         vehicles(),
+        actions(),
         *guard(),
         tfrecord(),
         attention(),

@@ -11,10 +11,6 @@ averaged (`evaluate --views 4`, chosen on validation items), and with tokens tha
 
 from __future__ import annotations
 
-import argparse
-import os
-import shutil
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -23,107 +19,48 @@ from typing import Any
 import few_labels
 import numpy as np
 from cells import Filled
-from few_labels import HERE, discern, interval, unpacked
+from few_labels import HERE, unpacked
 from PIL import Image
+from uses import Trainings, Use, arguments, measured, summary
 
 TABLE = HERE / "results" / "vehicles.json"
-DATA = "tiny_imagenet_vehicles"
 METHODS = ("hog_linear", "hog_svm", "color_histogram")
-KEPT = ("validation_accuracy", "steps", "ece", "minutes", "command")
 AHEAD = 0.10  # of each of them, to reach
-PICO = (5.0, 9.0)  # minutes of pre-training, of tuning
-# as the shipped encoder does, it sees 32 x 32
-PICO_WORDS = (
-    *("--size", "pico", "--set", "backbone.patch=8"),
-    *("--set", "data.preprocess.height=32", "--set", "data.preprocess.width=32"),
+USE = Use(
+    recipe="vehicles",
+    data="tiny_imagenet_vehicles",
+    pico_minutes=(5.0, 9.0),
+    # as the shipped encoder does, it sees 32 x 32
+    pico_words=(
+        *("--size", "pico", "--set", "backbone.patch=8"),
+        *("--set", "data.preprocess.height=32", "--set", "data.preprocess.width=32"),
+    ),
 )
 # how the same model is used: name -> words of `evaluate`
 USED = {"views_4": {"views": 4}, "merged_0.25": {"merge": 0.25}, "merged_0.5": {"merge": 0.5}}
+OURS = ("discern", "pico", *USED)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=25.0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("bench-out"))
-    args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    folder = unpacked(DATA, args.out)
-    table = Filled(TABLE, args, summary)
-    few_labels.SETS[DATA] = {"labels": None, "settings": []}
-    args.data = DATA
+    args = arguments(__doc__)
+    folder = unpacked(USE.data, args.out)
+    few_labels.SETS[USE.data] = {"labels": None, "settings": []}
+    trainings = Trainings(USE, args, folder)
+    if args.train_only:
+        for seed in args.seeds:
+            trainings.shipped(seed)
+            trainings.pico(seed)
+        return
+    table = Filled(TABLE, args, lambda cells: summary(cells, OURS, METHODS, AHEAD))
     for method in METHODS:
         table.fill(f"{method}/0", partial(handcrafted, method, folder))
     for seed in args.seeds:
-        table.fill(f"discern/{seed}", partial(ours, args, folder, seed))
-        table.fill(f"pico/{seed}", partial(pico, args, folder, seed))
+        table.fill(f"discern/{seed}", partial(measured, trainings.shipped, seed, folder))
+        table.fill(f"pico/{seed}", partial(measured, trainings.pico, seed, folder))
         for name, words in USED.items():
-            table.fill(f"{name}/{seed}", partial(used, args, folder, seed, words))
-
-
-def summary(cells: dict[str, Any]) -> dict[str, Any]:
-    """method -> accuracy and time, and how far ours is ahead of the best of the others."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for name, one in cells.items():
-        groups.setdefault(name.partition("/")[0], []).append(one)
-    found = {
-        method: {
-            key: interval([one[key] for one in rows])
-            for key in ("accuracy", "microseconds_per_item")
-        }
-        for method, rows in groups.items()
-    }
-    if not {"discern", *METHODS} <= set(found):  # not yet filled
-        return {"summary": found}
-    best = max(found[method]["accuracy"]["mean"] for method in METHODS)
-    ahead = {
-        name: found[name]["accuracy"]["mean"] - best
-        for name in ("discern", "pico", *USED)
-        if name in found
-    }
-    missed = {name: max(0.0, AHEAD - points) for name, points in ahead.items()}
-    return {"summary": found, "ahead_of_the_best": ahead, "missed_by": missed}
-
-
-def ours(args: argparse.Namespace, folder: Path, seed: int) -> dict[str, Any]:
-    work = args.out / "vehicles" / str(seed)
-    more = ("--recipe", "vehicles", "--from", "discern-nano")
-    found = discern("train", folder, args, work, seed, args.minutes, *more)
-    shutil.rmtree(work / "checkpoints", ignore_errors=True)
-    return {name: found[name] for name in KEPT} | again(work, folder)
-
-
-def pico(args: argparse.Namespace, folder: Path, seed: int) -> dict[str, Any]:
-    work = args.out / "vehicles" / f"pico-{seed}"
-    recipe = ("--recipe", "vehicles")
-    before, after = PICO
-    first = discern("pretrain", folder, args, work / "p", seed, before, *recipe, *PICO_WORDS)
-    more = (*recipe, "--from", str(work / "p"))
-    found = discern("train", folder, args, work / "t", seed, after, *more)
-    for one in ("p", "t"):
-        shutil.rmtree(work / one / "checkpoints", ignore_errors=True)
-    return {
-        **{name: found[name] for name in KEPT},
-        "pretrain_minutes": first["minutes"],
-        "pretrain_command": first["command"],
-        **again(work / "t", folder),
-    }
-
-
-def used(
-    args: argparse.Namespace, folder: Path, seed: int, words: dict[str, Any]
-) -> dict[str, Any]:
-    """The same model, used in another way."""
-    return again(args.out / "vehicles" / str(seed), folder, **words)
-
-
-def again(run: Path, folder: Path, **words: Any) -> dict[str, Any]:
-    """Accuracy and time, measured when nothing is trained."""
-    from discern.evaluate.evaluate import evaluate
-
-    with tempfile.TemporaryDirectory(prefix="discern-vehicles-") as home:
-        found = evaluate(run, str(folder), Path(home) / "found", **words)
-    return {name: found[name] for name in ("accuracy", "microseconds_per_item")}
+            table.fill(
+                f"{name}/{seed}", partial(measured, trainings.shipped, seed, folder, **words)
+            )
 
 
 def handcrafted(method: str, folder: Path) -> dict[str, Any]:

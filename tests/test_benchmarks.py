@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -210,3 +211,51 @@ def test_a_cell_is_measured_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert len(measured) == 2 and found["summary"] == 2
     assert found["command"] == "python benchmarks/it.py --out OUT" and found["minutes"] == 2.0
     assert found["cells"]["one"]["accuracy"] == 0.5 and found["cells"]["one"]["commit"]
+
+
+def test_a_use_is_trained_once_and_measured_in_more_ways_than_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import uses
+
+    import discern.evaluate.evaluate as evaluation
+
+    told: list[tuple[Any, ...]] = []
+
+    def discern(verb: str, *given: Any) -> dict[str, Any]:
+        told.append((verb, *given[2:]))
+        return dict.fromkeys(uses.KEPT, 1) | {"command": f"{verb} {given[2].name}"}
+
+    def evaluate(run: Path, source: str, out: Path, **words: Any) -> dict[str, Any]:
+        return {
+            "accuracy": 0.5 + 0.1 * words.get("views", 0),
+            "microseconds_per_item": len(run.name),
+        }
+
+    monkeypatch.setattr(uses, "discern", discern)
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    use = uses.Use(recipe="videos", data="jhmdb", pico_minutes=(5.0, 9.0))
+    trainings = uses.Trainings(use, argparse.Namespace(out=tmp_path, minutes=25.0), tmp_path)
+    plain = uses.measured(trainings.shipped, 3, tmp_path)
+    more = uses.measured(trainings.shipped, 3, tmp_path, views=2)
+    small = uses.measured(trainings.pico, 3, tmp_path)
+    assert (plain["accuracy"], more["accuracy"]) == (0.5, pytest.approx(0.7))
+    assert "run" not in plain and plain["command"] == "train 3"
+    home, recipe = tmp_path / "videos", ("--recipe", "videos")
+    from_shipped = ("train", home / "3", 3, 25.0, *recipe, "--from", "discern-nano")
+    pico = home / "pico-3"
+    assert told == [
+        from_shipped,
+        from_shipped,
+        ("pretrain", pico / "p", 3, 5.0, *recipe, "--size", "pico"),
+        ("train", pico / "t", 3, 9.0, *recipe, "--from", str(pico / "p")),
+    ]
+    assert small["pretrain_command"] == "pretrain p"
+
+    cells = {"discern/0": plain, "discern/1": more, "motion/0": small | {"accuracy": 0.55}}
+    found = uses.summary(cells, ("discern", "pico"), ("motion",), 0.10)
+    assert found["ahead_of_the_best"] == {"discern": pytest.approx(0.05)}
+    assert found["missed_by"] == {"discern": pytest.approx(0.05)}
+    assert found["summary"]["discern"]["accuracy"]["seeds"] == 2
+    assert set(uses.summary(cells, ("discern",), ("motion", "flow"), 0.1)) == {"summary"}
