@@ -259,3 +259,24 @@ def test_a_use_is_trained_once_and_measured_in_more_ways_than_one(
     assert found["missed_by"] == {"discern": pytest.approx(0.05)}
     assert found["summary"]["discern"]["accuracy"]["seeds"] == 2
     assert set(uses.summary(cells, ("discern",), ("motion", "flow"), 0.1)) == {"summary"}
+
+
+def test_the_readme_shows_what_was_not_won_and_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import headline
+
+    plain, whole = headline.read, headline.headline()
+    assert "Hugging Face Trainer" in whole and "all motion features + RBF SVM" in whole
+
+    def fewer(name: str) -> Any:
+        found = plain(name)
+        if name == "few_labels_jhmdb_15+5.json":
+            found["summary"]["pretrained"]["seeds"] = 2
+        return None if name == "overload.json" else found
+
+    monkeypatch.setattr(headline, "read", fewer)
+    gone = set(whole.splitlines()) - set(headline.headline().splitlines())
+    assert {line.split(" | ")[0] for line in gone} == {
+        "| Actions: J-HMDB clips, as many minutes",
+        "| Answers in time at twice the capacity",
+    }

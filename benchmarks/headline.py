@@ -1,0 +1,154 @@
+"""The README's one table: each of its lines from the JSON of a benchmark, won or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tables import HANDCRAFTED, mean, read
+
+Row = tuple[str, str, str]  # what, ours, what stands beside it
+LIT = ("to 77", "beyond 77")  # degrees of light, after training on angles up to 12
+CLAIM = 3  # seeds
+BATCHED = ("read, against batches", "read and parse, against batched parse_example")
+
+
+def headline() -> str:
+    """Accuracies of three seeds and more, speeds of interleaved rounds, and faults."""
+    rows = [("What", "Discern", "Beside it"), *accuracies(), *speeds(), *faults()]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|---|---|---|")
+    note = (
+        "Accuracies on test items: mean over three seeds, half of the 95 % interval. Speeds: "
+        "medians of rounds in turn with the peer in the same run, above 1 where Discern is the "
+        "faster. How, on which machine, and what was missed: [RESULTS.md](benchmarks/RESULTS.md)."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def accuracies() -> Iterator[Row]:
+    """Ours, and the best of the others."""
+    found = read("few_labels_cifar10_15+5.json")
+    if found is not None and _is_claim(found["summary"].get("pretrained")):
+        said = found["summary"]
+        yield (
+            "CIFAR-10, 100 labels a class, 15 minutes of pre-training and 5 of tuning, 2 cores",
+            mean(said["pretrained"]),
+            f"from scratch for 20 minutes {mean(said.get('scratch_long'), ' (one seed)')}, "
+            + _named(said, "hog_svm"),
+        )
+    found = read("few_labels_jhmdb_15+5.json")
+    if found is not None and _is_claim(found["summary"].get("pretrained")):
+        said = found["summary"]
+        yield (
+            "Actions: J-HMDB clips, as many minutes",
+            mean(said["pretrained"]),
+            f"from scratch {mean(said.get('scratch'))}, {_named(said, 'motion')}",
+        )
+    found = read("vehicles.json")
+    if found is not None and _is_claim(found["summary"]["discern"]["accuracy"]):
+        said = {method: block["accuracy"] for method, block in found["summary"].items()}
+        yield (
+            f"Vehicles of Tiny-ImageNet, {found['minutes']:g} minutes from the weights that ship",
+            mean(said["discern"]),
+            _named(said, "hog_svm"),
+        )
+    found = read("faces.json")
+    if found is not None and _is_claim(found["summary"]["light"]["discern"]["accuracy"]):
+        light, strange = found["summary"]["light"], found["summary"]["open"]
+        yield (
+            f"Faces lit from 50 to 77 degrees and beyond, {found['minutes']:g} minutes",
+            _pair(light["discern"]),
+            f"HOG + linear SVM {_pair(light['hog'])}, local binary patterns {_pair(light['lbp'])}",
+        )
+        yield (
+            "Strangers enrolled in a gallery from 5 pictures each, named right",
+            mean(strange["discern"]["strangers_rank_1"]),
+            f"eigenfaces {mean(strange['eigenfaces']['strangers_rank_1'])}",
+        )
+
+
+def speeds() -> Iterator[Row]:
+    """How many times as fast as a peer, from the slowest to the fastest of a table's lines."""
+    found = read("decoding.json")
+    if found is not None:
+        peers = ("torchvision", "timm")
+        yield _raced("JPEG to tensor, 0.2 to 12 Mpx", found["pictures"].values(), peers)
+        yield _raced(
+            "16 frames of a clip, 3 codecs", found["clips"].values(), ("torchcodec", "pyav")
+        )
+    found = read("tfrecord.json")
+    if found is not None:
+        ratios = [
+            block["claims"][name]["ratio"]["median"]
+            for block in found["results"].values()
+            for name in BATCHED
+        ]
+        yield "TFRecord, without TensorFlow", f"{_span(ratios)} times", "tf.data in batches"
+    found = read("pretrain_step.json")
+    if found is not None:
+        claims = found["claims"]["masked GAN, both players now and then"]
+        yield _claimed("Pre-training step, both players now and then, fp32", claims)
+    found = read("finetune.json")
+    if found is not None:
+        yield _claimed("Tuning from JPEGs, fp32", found["claims"])
+    found = read("export.json")
+    if found is not None:
+        spans = [
+            _span(
+                [
+                    row["times_as_fast_as"]["timm, torch fp32"]["mean"]
+                    for row in found["rows"]
+                    if row["batch"] == batch
+                ]
+            )
+            for batch in (1, 8)
+        ]
+        ours = f"{spans[0]} and {spans[1]} times"
+        yield "Exported model, 1 and 8 items at once, fp32", ours, "timm's ViT in torch"
+    found = read("first_answer.json")
+    if found is not None:
+        ratio = found["claims"]["transformers pipeline"]["ratio"]["median"]
+        yield "First answer of a fresh process", f"{ratio:.2f} times", "transformers' pipeline"
+    found = read("overload.json")
+    if found is not None:
+        ratio = found["times_as_much"]["median"]
+        what = "Answers in time at twice the capacity"
+        yield what, f"{ratio:.2f} times as many", "LitServe"
+
+
+def faults() -> Iterator[Row]:
+    """What was done to it, and what was lost."""
+    found = read("faults.json")
+    if found is not None and "kills" in found["parts"]:
+        one = found["parts"]["kills"]
+        lost = f"{one['checkpoints_lost']} checkpoints lost"
+        yield f"`kill -9`, {one['kills']} times", lost, ""
+
+
+def _is_claim(block: dict[str, Any] | None) -> bool:
+    """Whether our own method was run with seeds enough; fewer are a trial, for RESULTS.md alone."""
+    return block is not None and block["seeds"] >= CLAIM
+
+
+def _named(said: dict[str, Any], method: str) -> str:
+    return f"{HANDCRAFTED[method]} {mean(said.get(method))}"
+
+
+def _pair(angles: dict[str, Any]) -> str:
+    return " and ".join(mean(angles[angle]) for angle in LIT)
+
+
+def _claimed(what: str, claims: dict[str, Any]) -> Row:
+    ours = " and ".join(f"{one['ratio']['median']:.2f}" for one in claims.values())
+    return what, f"{ours} times", " and ".join(claims)
+
+
+def _raced(what: str, blocks: Any, peers: tuple[str, ...]) -> Row:
+    spans = [_span([one["claims"][peer]["ratio"]["median"] for one in blocks]) for peer in peers]
+    return what, f"{' and '.join(spans)} times", " and ".join(peers)
+
+
+def _span(ratios: list[float]) -> str:
+    low, high = min(ratios), max(ratios)
+    return f"{low:.2f} to {high:.2f}" if f"{low:.2f}" != f"{high:.2f}" else f"{low:.2f}"
