@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -339,6 +339,30 @@ def test_json_is_all_of_stdout(
     answer = json.loads(printed.out)
     assert answer["accuracy"] == 0.5 and answer["loss"] is None and "discern" in answer["next"]
     assert printed.err == "progress\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "result", "said"),
+    [
+        ([], {"steps": 620}, True),
+        ([], {"steps": 1500}, False),
+        ([], {"steps": 620, "stopped_by": "steps"}, False),
+        (["--size", "nano"], {"steps": 620}, False),
+        (["--json"], {"steps": 620}, False),
+    ],
+)
+def test_a_pretraining_of_few_steps_names_the_way_out(
+    words: list[str],
+    result: dict[str, Any],
+    said: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install(monkeypatch, "discern.recipes.pretrain", "pretrain", {**RESULT, **result})
+    monkeypatch.setitem(sys.modules, "discern.recipes.fit", SimpleNamespace(ENOUGH={True: 1500}))
+    main(["pretrain", str(tmp_path), "--out", "run", *words])
+    assert ("620 steps are few" in capsys.readouterr().out) == said
 
 
 def test_ctrl_c_is_one_line(

@@ -91,6 +91,12 @@ def pretrain(
             strict=strict,
             allow_change=allow_change,
         )
+    if size is None and base is None and not as_json and result["stopped_by"] == "minutes":
+        from discern.recipes.fit import ENOUGH
+
+        if result["steps"] < ENOUGH[True]:
+            few = f"{result['steps']} steps are few for this encoder"
+            print(f"{few}: --size auto picks what learns more in as many minutes")
     then = ("discern", "train", "LABELLED-FOLDER", "--from", out, "--out", f"{out}-tuned")
     return answer.finish(result, as_json, answer.command(*then))
 
