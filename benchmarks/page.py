@@ -45,6 +45,7 @@ GRID = {
     "contrad": "GAN + contrast",
     "gan": "pure GAN",
     "scratch": "from scratch, for all minutes",
+    "kmeans": "k-means features + linear SVM",
     **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "motion")},
 }
 COUNTS = ("10", "100", "500", "all")  # labels per class

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import few_labels
 from few_labels import HERE, commit, discern, hardware, interval, unpacked, versions
+from kmeans import kmeans_svm
 
 # data set -> settings of every run on it
 SETS: dict[str, list[str]] = {
@@ -53,6 +54,7 @@ METHODS: dict[str, list[str] | None] = {
     "contrad": ["--recipe", "gan"],
 }
 OURS = "all"  # the default recipe
+FITTED = ("handcrafted", "kmeans")  # methods that are no training of ours
 LABELS = ("10", "100", "500", "all")  # per class
 DISTURBED = (
     0.75  # a cell with a smaller share of its siblings' steps did not have the machine alone
@@ -74,7 +76,7 @@ class Cell(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", choices=SETS)
-    parser.add_argument("--methods", nargs="+", default=[*METHODS, "handcrafted"])
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, *FITTED])
     parser.add_argument("--labels", nargs="+", default=list(LABELS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pretrain", type=float, default=15.0, metavar="MINUTES")
@@ -86,8 +88,8 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what is left, and its minutes")
     args = parser.parse_args()
     for method in args.methods:
-        if method not in (*METHODS, "handcrafted"):
-            parser.error(f"--methods {method}: there are {', '.join(METHODS)}, handcrafted")
+        if method not in (*METHODS, *FITTED):
+            parser.error(f"--methods {method}: there are {', '.join((*METHODS, *FITTED))}")
     table = HERE / "results" / f"pretraining_{folder_name(args)}.json"
     done = json.loads(table.read_text()) if table.exists() else {"cells": {}}
     left = [
@@ -163,7 +165,7 @@ def minutes_of(cell: Cell, pretraining: float, tuning: float) -> float:
     """What the cell takes, without reading data."""
     if cell.labels is None:
         return pretraining
-    if cell.method == "handcrafted":
+    if cell.method in FITTED:
         return 1.0
     return tuning if METHODS[cell.method] is not None else pretraining + tuning
 
@@ -180,8 +182,10 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         )
         return {name: found.get(name) for name in ("knn", "steps", "train_seconds", "command")}
     count = [] if cell.labels == "all" else ["--labels", cell.labels]
-    if cell.method == "handcrafted":
-        return handcrafted(folder, work / cell.labels, count, args, cell.seed)
+    if cell.method in FITTED:
+        discern("train", folder, args, work / cell.labels, cell.seed, 1.0, *count, "--steps", "1")
+        fit = handcrafted if cell.method == "handcrafted" else kmeans_svm
+        return fit(folder, work / cell.labels, cell.seed)
     start = size if METHODS[cell.method] is None else ["--from", str(work / "pretrain")]
     minutes = minutes_of(cell, args.pretrain, args.tune)
     words = [*start, *count]
@@ -191,15 +195,12 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {name: found.get(name) for name in (*names, "samples", "labels_used", "ece", "command")}
 
 
-def handcrafted(
-    folder: Path, work: Path, count: list[str], args: argparse.Namespace, seed: int
-) -> dict[str, Any]:
+def handcrafted(folder: Path, run: Path, seed: int) -> dict[str, Any]:
     """Every hand-crafted method on the items that a training of one step was given."""
     from discern.recipes.compare import handcrafted as fit
 
-    discern("train", folder, args, work, seed, 1.0, *count, "--steps", "1")
     names = ("accuracy", "accuracy_interval", "microseconds_per_item", "labels_used")
-    found = {name: {n: block[n] for n in names} for _, name, block in fit([str(folder)], work)}
+    found = {name: {n: block[n] for n in names} for _, name, block in fit([str(folder)], run)}
     return {"methods": found}
 
 

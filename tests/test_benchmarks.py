@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -280,3 +281,38 @@ def test_the_readme_shows_what_was_not_won_and_no_trial(monkeypatch: pytest.Monk
         "| Actions: J-HMDB clips, as many minutes",
         "| Answers in time at twice the capacity",
     }
+
+
+def test_kmeans_features_are_those_of_the_paper_and_know_digits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import kmeans
+    from sklearn.datasets import load_digits
+
+    from discern.baselines.linear import SvmConfig, fit_svm
+
+    monkeypatch.setattr(kmeans, "DRAWN", 10_000)
+    digits = load_digits()
+    big = np.kron(digits.images / 16 * 255, np.ones((1, 2, 2)))
+    frames = big[:, None, :, :, None].repeat(3, axis=-1).astype(np.uint8)
+    words = kmeans.learn(frames[:1000], words=30)
+    features = words.features(frames)
+    # one item, as section 3 of the paper reads
+    near = np.zeros((11, 11, 30))
+    for row, column in np.ndindex(11, 11):
+        patch = frames[0, 0, row : row + 6, column : column + 6].astype(np.float32).ravel()
+        patch = (patch - patch.mean()) / np.sqrt(patch.var() + 10)
+        distances = np.linalg.norm((patch - words.mean) @ words.whiten - words.centers, axis=1)
+        near[row, column] = np.maximum(0, distances.mean() - distances)
+    quarters = [
+        near[a, b].sum((0, 1)) for a in (slice(5), slice(5, 11)) for b in (slice(5), slice(5, 11))
+    ]
+    assert features[0] == pytest.approx(np.concatenate(quarters), abs=1e-3)
+    # a clip of one picture again and again is that picture
+    still = words.features(frames[:3].repeat(8, axis=1))
+    assert still == pytest.approx(features[:3], abs=1e-3)
+
+    svm = fit_svm(features[:1000], digits.target[:1000], 10, config=SvmConfig(kernel="linear"))
+    right = svm.probabilities(features[1000:]).argmax(1) == digits.target[1000:]
+    assert right.mean() > 0.9
