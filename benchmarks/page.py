@@ -44,6 +44,7 @@ GRID = {
     "mae_adversary": "MAE + adversary",
     "contrad": "GAN + contrast",
     "gan": "pure GAN",
+    "lightly": "SimCLR of lightly, same encoder",
     "scratch": "from scratch, for all minutes",
     "kmeans": "k-means features + linear SVM",
     **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "motion")},

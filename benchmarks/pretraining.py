@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ SETS: dict[str, list[str]] = {
     "tiny_imagenet_vehicles": [],
     "jhmdb": ["data.group_by={film}"],
 }
+PEER = "lightly"  # SimCLR of another library on our encoder; needs `--peers`
 _NO_ADVERSARY = ("patch_adversary=0", "global_adversary=0", "code=0", "time_fakes=0")
 _ADVERSARY = ("patch_adversary=0.2", "global_adversary=0.2")
 # method -> what `discern pretrain` is told; None: there is no pre-training
@@ -52,6 +54,7 @@ METHODS: dict[str, list[str] | None] = {
     "all": [],
     "gan": ["--recipe", "gan", "--set", "gan.view=0"],
     "contrad": ["--recipe", "gan"],
+    PEER: [],
 }
 OURS = "all"  # the default recipe
 FITTED = ("handcrafted", "kmeans")  # methods that are no training of ours
@@ -76,12 +79,15 @@ class Cell(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", choices=SETS)
-    parser.add_argument("--methods", nargs="+", default=[*METHODS, *FITTED])
+    parser.add_argument(
+        "--methods", nargs="+", default=[*(one for one in METHODS if one != PEER), *FITTED]
+    )
     parser.add_argument("--labels", nargs="+", default=list(LABELS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pretrain", type=float, default=15.0, metavar="MINUTES")
     parser.add_argument("--tune", type=float, default=5.0, metavar="MINUTES")
     parser.add_argument("--size", default=None, help="of the encoder; nano as it comes")
+    parser.add_argument("--peers", default=None, help="a Python that has lightly")
     parser.add_argument("--at-once", type=int, default=1, help="trainings beside each other")
     parser.add_argument("--device", default=None)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
@@ -90,6 +96,8 @@ def main() -> None:
     for method in args.methods:
         if method not in (*METHODS, *FITTED):
             parser.error(f"--methods {method}: there are {', '.join((*METHODS, *FITTED))}")
+    if PEER in args.methods and args.peers is None and not args.dry_run:
+        parser.error(f"--methods {PEER}: give --peers, a Python that has lightly")
     table = HERE / "results" / f"pretraining_{folder_name(args)}.json"
     done = json.loads(table.read_text()) if table.exists() else {"cells": {}}
     left = [
@@ -175,6 +183,8 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     home = args.out / f"{folder_name(args)}_grid" / str(cell.seed)
     work = home / cell.method
     size = [] if args.size is None else ["--size", args.size]
+    if cell.labels is None and cell.method == PEER:
+        return with_lightly(folder, args, work / "pretrain", cell.seed, size)
     if cell.labels is None:
         words = [*size, *(METHODS[cell.method] or [])]
         found = discern(
@@ -193,6 +203,23 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     shutil.rmtree(work / cell.labels / "checkpoints", ignore_errors=True)
     names = ("accuracy", "accuracy_interval", "validation_accuracy", "steps", "train_seconds")
     return {name: found.get(name) for name in (*names, "samples", "labels_used", "ece", "command")}
+
+
+def with_lightly(
+    folder: Path, args: argparse.Namespace, out: Path, seed: int, size: list[str]
+) -> dict[str, Any]:
+    """The pre-training of the peer, in an environment of its own."""
+    words = ["benchmarks/lightly_peer.py", str(folder), "--out", str(out), "--seed", str(seed)]
+    words += ["--minutes", f"{args.pretrain:g}", *size]
+    threads = threads_each(args.at_once)
+    words += [] if threads is None else ["--threads", str(threads)]
+    words += [] if args.device is None else ["--device", args.device]
+    if not (out / "results.json").exists():
+        subprocess.run([args.peers, *words], check=True, cwd=HERE.parent)
+    found = json.loads((out / "results.json").read_text())
+    shown = " ".join(["PYTHON", *words]).replace(str(args.out), "OUT")
+    names = ("steps", "train_seconds", "lightly")
+    return {name: found[name] for name in names} | {"command": shown}
 
 
 def handcrafted(folder: Path, run: Path, seed: int) -> dict[str, Any]:
