@@ -88,8 +88,9 @@ class LayerScale(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((width,), value))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma.to(x.dtype)
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """The stream with the branch on it, in one pass over memory."""
+        return torch.addcmul(x, self.gamma.to(branch.dtype), branch)
 
 
 class Block(nn.Module):
@@ -112,10 +113,10 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=norm_eps)
         self.attn = Attention(width, heads, qk_norm)
-        self.ls1 = LayerScale(width, layer_scale) if layer_scale else nn.Identity()
+        self.ls1 = LayerScale(width, layer_scale) if layer_scale else None
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))
-        self.ls2 = LayerScale(width, layer_scale) if layer_scale else nn.Identity()
+        self.ls2 = LayerScale(width, layer_scale) if layer_scale else None
         self.drop_path = drop_path
 
     def forward(
@@ -123,11 +124,15 @@ class Block(nn.Module):
     ) -> Tensor:
         seen = _modulate(self.norm1(x), modulation)
         if merged is None:
-            x = x + self._drop(self.ls1(self.attn(seen)))
+            x = self._with(x, self.attn(seen), self.ls1)
         else:
             found, keys = self.attn.with_keys(seen, merged.bias)
-            x = merged.fewer(x + self._drop(self.ls1(found)), keys)
-        return x + self._drop(self.ls2(self.mlp(_modulate(self.norm2(x), modulation))))
+            x = merged.fewer(self._with(x, found, self.ls1), keys)
+        return self._with(x, self.mlp(_modulate(self.norm2(x), modulation)), self.ls2)
+
+    def _with(self, x: Tensor, branch: Tensor, scale: LayerScale | None) -> Tensor:
+        branch = self._drop(branch)
+        return x + branch if scale is None else scale(x, branch)
 
     def _drop(self, branch: Tensor) -> Tensor:
         """Stochastic depth: leave the whole branch out for some items of the batch."""

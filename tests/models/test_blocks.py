@@ -70,8 +70,9 @@ def test_modulation_of_zero_changes_nothing_and_others_do() -> None:
     block, x = Block(8, 2), _x()
     assert torch.equal(block(x, torch.zeros(2, 1, 16)), block(x))
     scale, shift = _x(2, 1, 8, seed=1), _x(2, 1, 8, seed=2)
-    middle = x + block.ls1(block.attn(block.norm1(x) * (1 + scale) + shift))
-    expected = middle + block.ls2(block.mlp(block.norm2(middle) * (1 + scale) + shift))
+    first, second = block.ls1.gamma, block.ls2.gamma
+    middle = x + first * block.attn(block.norm1(x) * (1 + scale) + shift)
+    expected = middle + second * block.mlp(block.norm2(middle) * (1 + scale) + shift)
     torch.testing.assert_close(block(x, torch.cat([scale, shift], -1)), expected, rtol=0, atol=1e-6)
 
 
@@ -92,8 +93,9 @@ def test_stochastic_depth_keeps_the_mean_and_drops_whole_items() -> None:
 
 def test_layer_scale_keeps_the_precision_of_its_input() -> None:
     scale = LayerScale(8, 0.1)
-    assert scale(_x().bfloat16()).dtype == torch.bfloat16
-    torch.testing.assert_close(scale(_x()), 0.1 * _x())
+    branch = _x(seed=1)
+    assert scale(_x().bfloat16(), branch.bfloat16()).dtype == torch.bfloat16
+    torch.testing.assert_close(scale(_x(), branch), _x() + 0.1 * branch)
 
 
 def test_the_stream_follows_autocast() -> None:
