@@ -32,6 +32,7 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from discern import config as configuration  # noqa: E402
+from discern.clip import Kind  # noqa: E402
 from discern.data.badfiles import BadFiles  # noqa: E402
 from discern.files import write_json  # noqa: E402
 from discern.models.weights import save_bundle  # noqa: E402
@@ -62,7 +63,10 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     parts = divide(source, config.data, args.out)
     every = [*parts.labelled, *parts.val, *parts.rest]
-    (items,) = load_sets(source, every, config, BadFiles(None), classes=parts.classes).values()
+    sets = load_sets(source, every, config, BadFiles(None), classes=parts.classes)
+    if set(sets) != {Kind.IMAGE}:
+        parser.error(f"{args.folder}: images only: lightly's transforms know no clips")
+    items = sets[Kind.IMAGE]
     objective = build_objective(config)  # for its encoder, and the place where it is kept
     encoder: nn.Module = objective.discriminator.backbone  # type: ignore[assignment, union-attr]
     frames = items.take_even()[:, 0]

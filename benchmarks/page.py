@@ -173,6 +173,9 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
         )
         shares.append(f"{count}: {_signed(share['mean'])}{bounds}")
     note = f"`{found['command']}`. Mean over seeds, half of the 95 % interval (Student's t)."
+    if found.get("threads"):
+        cores, cpu = found["hardware"]["cores"], found["hardware"]["cpu"]
+        note += f" Trainings have {found['threads']} of {cores} cores of {cpu} each, side by side."
     if shares:
         note += f" The adversary's own share in points, by labels per class: {'; '.join(shares)}."
     if found["disturbed"]:

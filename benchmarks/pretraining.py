@@ -209,15 +209,15 @@ def with_lightly(
     folder: Path, args: argparse.Namespace, out: Path, seed: int, size: list[str]
 ) -> dict[str, Any]:
     """The pre-training of the peer, in an environment of its own."""
-    words = ["benchmarks/lightly_peer.py", str(folder), "--out", str(out), "--seed", str(seed)]
+    words = [str(folder), "--out", str(out), "--seed", str(seed)]
     words += ["--minutes", f"{args.pretrain:g}", *size]
     threads = threads_each(args.at_once)
     words += [] if threads is None else ["--threads", str(threads)]
     words += [] if args.device is None else ["--device", args.device]
     if not (out / "results.json").exists():
-        subprocess.run([args.peers, *words], check=True, cwd=HERE.parent)
+        subprocess.run([args.peers, str(HERE / f"{PEER}_peer.py"), *words], check=True)
     found = json.loads((out / "results.json").read_text())
-    shown = " ".join(["PYTHON", *words]).replace(str(args.out), "OUT")
+    shown = " ".join(["PYTHON", f"benchmarks/{PEER}_peer.py", *words]).replace(str(args.out), "OUT")
     names = ("steps", "train_seconds", "lightly")
     return {name: found[name] for name in names} | {"command": shown}
 
