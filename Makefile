@@ -2,7 +2,7 @@
 #   make demo      the whole pipeline on real data that ships with it, ends with the path of the report
 #   make test      the tests of a few seconds each      make test-all   the long ones too
 #   make check     format, lint, types, floors          make docs       the pages, into site/
-#   make bench     the benchmarks, one JSON each
+#   make bench     the benchmarks that need nothing else, one JSON each
 #   make audit     known faults of what is installed (needs the network), and dist/sbom.json, its bill of materials
 #   make release   the wheel and its SHA-256 in dist/, built by tools whose hashes are in constraints-release.txt
 PYTHON ?= python3
@@ -65,9 +65,10 @@ format: $(VENV)/dev.stamp
 docs: $(VENV)/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# those of hours, or that need peers in an environment of their own, say in their first lines how to run them
+BENCH := attention step gallery feeding busy divided stall item_time simulate
 bench: $(VENV)/dev.stamp
-	$(BIN)/python benchmarks/attention.py
-	$(BIN)/python benchmarks/step.py
+	for one in $(BENCH); do $(BIN)/python benchmarks/$$one.py || exit 1; done
 	$(BIN)/python benchmarks/few_labels.py cifar10
 	$(BIN)/python benchmarks/few_labels.py jhmdb
 	$(BIN)/python benchmarks/page.py
