@@ -185,11 +185,14 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
         note += f" The adversary's own share in points, by labels per class: {'; '.join(shares)}."
     if found["disturbed"]:
         note += f" The machine was disturbed during {', '.join(found['disturbed'])}."
-    picture = path.with_suffix(".svg")
     title = f"{data}: {budget}"
-    drawn = accuracy_against_labels(found["summary"], GRID, counts, title)
-    image = f"![Accuracy against labels](results/{picture.name})"
-    return "\n".join([f"### {title}", "", image, "", *rows, "", note, ""]), {picture: drawn}
+    lines, pictures = [*rows, "", note, ""], {}
+    if len(counts) > 1:  # one number of labels is no line
+        picture = path.with_suffix(".svg")
+        plain = title.replace("`", "")
+        pictures[picture] = accuracy_against_labels(found["summary"], GRID, counts, plain)
+        lines = [f"![Accuracy against labels](results/{picture.name})", "", *lines]
+    return "\n".join([f"### {title}", "", *lines]), pictures
 
 
 def _margin(block: dict[str, Any]) -> str:

@@ -96,6 +96,12 @@ def test_the_grid_pairs_by_seed_and_names_what_was_disturbed(
     assert len(lines) == 4  # one per method
     ends = [one for one in drawn.iter() if one.text == "from scratch, for all minutes"]
     assert len(ends) == 1
+    # one number of labels is a table and no picture
+    few = {name: cell for name, cell in GRID.items() if "/all/" not in name}
+    pretraining.save(table, done | {"cells": few, "minutes": {"pretrain": 15.0, "tune": 5.0}})
+    text, pictures = page.grid(table)
+    assert "| 10 per class |" in text and "all labels" not in text
+    assert not pictures and "![" not in text
 
 
 def test_the_grid_runs_a_pretraining_once_for_all_numbers_of_labels(
