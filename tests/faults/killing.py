@@ -52,7 +52,7 @@ from discern.train import checkpoint
 task = json.loads(sys.argv[1])
 words, out = task["words"], Path(task["out"])
 rng = random.Random(task["seed"])
-save_checkpoint = checkpoint.save_checkpoint
+save_checkpoint = checkpoint._save
 
 def run(words, writer):
     def save(folder, step, *rest, **more):
@@ -60,7 +60,7 @@ def run(words, writer):
         path = save_checkpoint(folder, step, *rest, **more)
         os.write(writer, b"a%d\\n" % step)
         return path
-    checkpoint.save_checkpoint = save
+    checkpoint._save = save
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(null, stream)
