@@ -11,13 +11,11 @@ cell; nothing is chosen by it.
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-from typing import Any
+from functools import cache, partial
 
 from cells import Filled
-from few_labels import HERE, unpacked
-from uses import Trainings, Use, arguments, measured, summary
+from few_labels import HERE, handcrafted_on, unpacked
+from uses import Trainings, Use, arguments, measured, summary, train_all
 
 TABLE = HERE / "results" / "actions.json"
 METHODS = ("motion", "motion_flow", "motion_difference", "motion_hog")
@@ -31,30 +29,23 @@ def main() -> None:
     args = arguments(__doc__)
     folder = unpacked(USE.data, args.out)
     trainings = Trainings(USE, args, folder)
+    kinds = {
+        "discern": trainings.shipped,
+        "pico": trainings.pico,
+        "scratch": trainings.scratch,
+    }
     if args.train_only:
-        for seed in args.seeds:
-            trainings.shipped(seed)
-            trainings.pico(seed)
-            trainings.scratch(seed)
-        return
+        return train_all(kinds, args.seeds)
     table = Filled(TABLE, args, lambda cells: summary(cells, OURS, METHODS, AHEAD))
     for seed in args.seeds:
-        table.fill(f"discern/{seed}", partial(measured, trainings.shipped, seed, folder))
+        for name, training in kinds.items():
+            table.fill(f"{name}/{seed}", partial(measured, training, seed, folder))
         views = partial(measured, trainings.shipped, seed, folder, views=VIEWS)
-        table.fill(f"views_4/{seed}", views)
-        table.fill(f"pico/{seed}", partial(measured, trainings.pico, seed, folder))
-        table.fill(f"scratch/{seed}", partial(measured, trainings.scratch, seed, folder))
-    hand = handcrafted(folder, trainings.home / str(args.seeds[0]))
+        table.fill(f"views_{VIEWS}/{seed}", views)
+    fitted = cache(handcrafted_on)  # all methods at once, where one is missing
+    run = trainings.home / str(args.seeds[0])
     for method in METHODS:
-        table.fill(f"{method}/0", partial(hand.__getitem__, method))
-
-
-def handcrafted(folder: Path, run: Path) -> dict[str, dict[str, Any]]:
-    """Each hand-crafted method on the clips of a run."""
-    from discern.recipes.compare import handcrafted as fit
-
-    names = ("accuracy", "microseconds_per_item", "labels_used")
-    return {name: {key: one[key] for key in names} for _, name, one in fit([str(folder)], run)}
+        table.fill(f"{method}/0", lambda method=method: fitted(folder, run)[method])
 
 
 if __name__ == "__main__":

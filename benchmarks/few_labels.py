@@ -127,13 +127,15 @@ def scratch_long(args: argparse.Namespace, folder: Path, work: Path, seed: int) 
 
 
 def handcrafted(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
+    return {"methods": handcrafted_on(folder, work / "pretrained")}
+
+
+def handcrafted_on(folder: Path, run: Path) -> dict[str, dict[str, Any]]:
+    """Every hand-crafted method on the items of a run."""
     from discern.recipes.compare import handcrafted as fit
 
-    methods = {
-        name: {k: block[k] for k in ("accuracy", "accuracy_interval", "microseconds_per_item")}
-        for _, name, block in fit([str(folder)], work / "pretrained")
-    }
-    return {"methods": methods}
+    names = ("accuracy", "accuracy_interval", "microseconds_per_item", "labels_used")
+    return {name: {n: block[n] for n in names} for _, name, block in fit([str(folder)], run)}
 
 
 CELLS = {

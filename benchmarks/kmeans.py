@@ -80,6 +80,7 @@ def kmeans_svm(folder: Path, run: Path, seed: int) -> dict[str, Any]:
     """On the items of a run: words from all training items, the SVM from the labelled ones."""
     from discern.baselines.linear import SvmConfig
     from discern.baselines.table import Baseline
+    from discern.clip import Kind
     from discern.data.badfiles import BadFiles
     from discern.evaluate.metrics import metrics
     from discern.recipes.compare import settings_of
@@ -100,8 +101,8 @@ def kmeans_svm(folder: Path, run: Path, seed: int) -> dict[str, Any]:
     words = learn(every.take_even(), seed=seed)
     baseline = Baseline(
         name="kmeans_svm",
-        kinds=(every.kind,),
-        extract=(lambda frames: words.features(frames if frames.ndim == 5 else frames[:, None]),),
+        kinds=tuple(Kind),  # frames of an image come as those of a clip do
+        extract=(words.features,),
         svm=SvmConfig(kernel="linear"),
     )
     fitted = baseline.fit(labelled.take_even(), labelled.labels, len(parts.classes))

@@ -29,7 +29,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import few_labels
-from few_labels import HERE, commit, discern, hardware, interval, unpacked, versions
+from few_labels import (
+    HERE,
+    commit,
+    discern,
+    handcrafted_on,
+    hardware,
+    interval,
+    unpacked,
+    versions,
+)
 from kmeans import kmeans_svm
 
 # data set -> settings of every run on it
@@ -97,7 +106,7 @@ def main() -> None:
             parser.error(f"--methods {method}: there are {', '.join((*METHODS, *FITTED))}")
     if PEER in args.methods and args.peers is None and not args.dry_run:
         parser.error(f"--methods {PEER}: give --peers, a Python that has lightly")
-    table = HERE / "results" / f"pretraining_{folder_name(args)}.json"
+    table = HERE / "results" / f"pretraining_{grid_name(args)}.json"
     done = json.loads(table.read_text()) if table.exists() else {"cells": {}}
     left = [
         one for one in cells(args.methods, args.labels, args.seeds) if one.name not in done["cells"]
@@ -132,7 +141,7 @@ def main() -> None:
     print(json.dumps(done["adversary"], indent=1))
 
 
-def folder_name(args: argparse.Namespace) -> str:
+def grid_name(args: argparse.Namespace) -> str:
     """What tells this grid from others: data set, size, minutes."""
     size = "" if args.size is None else f"{args.size}_"
     return f"{args.data}_{size}{args.pretrain:g}+{args.tune:g}"
@@ -179,7 +188,7 @@ def minutes_of(cell: Cell, pretraining: float, tuning: float) -> float:
 
 def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The cell's number; run folders of earlier starts are gone on with."""
-    home = args.out / f"{folder_name(args)}_grid" / str(cell.seed)
+    home = args.out / f"{grid_name(args)}_grid" / str(cell.seed)
     work = home / cell.method
     size = [] if args.size is None else ["--size", args.size]
     if cell.labels is None and cell.method == PEER:
@@ -193,8 +202,9 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     count = [] if cell.labels == "all" else ["--labels", cell.labels]
     if cell.method in FITTED:
         discern("train", folder, args, work / cell.labels, cell.seed, 1.0, *count, "--steps", "1")
-        fit = handcrafted if cell.method == "handcrafted" else kmeans_svm
-        return fit(folder, work / cell.labels, cell.seed)
+        if cell.method == "kmeans":
+            return kmeans_svm(folder, work / cell.labels, cell.seed)
+        return {"methods": handcrafted_on(folder, work / cell.labels)}
     start = size if METHODS[cell.method] is None else ["--from", str(work / "pretrain")]
     minutes = minutes_of(cell, args.pretrain, args.tune)
     words = [*start, *count]
@@ -219,15 +229,6 @@ def with_lightly(
     shown = " ".join(["PYTHON", f"benchmarks/{PEER}_peer.py", *words]).replace(str(args.out), "OUT")
     names = ("steps", "train_seconds", "lightly")
     return {name: found[name] for name in names} | {"command": shown}
-
-
-def handcrafted(folder: Path, run: Path, seed: int) -> dict[str, Any]:
-    """Every hand-crafted method on the items that a training of one step was given."""
-    from discern.recipes.compare import handcrafted as fit
-
-    names = ("accuracy", "accuracy_interval", "microseconds_per_item", "labels_used")
-    found = {name: {n: block[n] for n in names} for _, name, block in fit([str(folder)], run)}
-    return {"methods": found}
 
 
 def save(table: Path, done: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ def _binds(found: dict[str, Any]) -> str:
         return ""
     return (
         "What binds: this processor has no matrix products in 16 bits (timm's own are slower than "
-        "in 32), and in 32 bits both do the same ones. "
+        "in 32), and in 32 bits both do nearly the same ones. "
     )
 
 

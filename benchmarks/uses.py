@@ -13,6 +13,7 @@ from typing import Any
 
 from few_labels import discern, interval
 
+Training = Callable[[int], dict[str, Any]]  # a seed -> what its training says, and its `run`
 KEPT = ("validation_accuracy", "steps", "ece", "minutes", "command")
 
 
@@ -40,6 +41,13 @@ def arguments(about: str | None) -> argparse.Namespace:
     )
     os.environ["OMP_NUM_THREADS"] = "1"
     return parser.parse_args()
+
+
+def train_all(kinds: dict[str, Training], seeds: Sequence[int]) -> None:
+    """All trainings of a table, of which nothing is measured yet."""
+    for seed in seeds:
+        for training in kinds.values():
+            training(seed)
 
 
 class Trainings:
@@ -81,9 +89,7 @@ class Trainings:
         return {name: found[name] for name in KEPT} | {"run": work}
 
 
-def measured(
-    training: Callable[[int], dict[str, Any]], seed: int, folder: Path, **words: Any
-) -> dict[str, Any]:
+def measured(training: Training, seed: int, folder: Path, **words: Any) -> dict[str, Any]:
     """A run's accuracy and time, measured when nothing is trained; `words` are of `evaluate`."""
     from discern.evaluate.evaluate import evaluate
 

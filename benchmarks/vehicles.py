@@ -21,7 +21,7 @@ import numpy as np
 from cells import Filled
 from few_labels import HERE, unpacked
 from PIL import Image
-from uses import Trainings, Use, arguments, measured, summary
+from uses import Trainings, Use, arguments, measured, summary, train_all
 
 TABLE = HERE / "results" / "vehicles.json"
 METHODS = ("hog_linear", "hog_svm", "color_histogram")
@@ -46,17 +46,15 @@ def main() -> None:
     folder = unpacked(USE.data, args.out)
     few_labels.SETS[USE.data] = {"labels": None, "settings": []}
     trainings = Trainings(USE, args, folder)
+    kinds = {"discern": trainings.shipped, "pico": trainings.pico}
     if args.train_only:
-        for seed in args.seeds:
-            trainings.shipped(seed)
-            trainings.pico(seed)
-        return
+        return train_all(kinds, args.seeds)
     table = Filled(TABLE, args, lambda cells: summary(cells, OURS, METHODS, AHEAD))
     for method in METHODS:
         table.fill(f"{method}/0", partial(handcrafted, method, folder))
     for seed in args.seeds:
-        table.fill(f"discern/{seed}", partial(measured, trainings.shipped, seed, folder))
-        table.fill(f"pico/{seed}", partial(measured, trainings.pico, seed, folder))
+        for name, training in kinds.items():
+            table.fill(f"{name}/{seed}", partial(measured, training, seed, folder))
         for name, words in USED.items():
             table.fill(
                 f"{name}/{seed}", partial(measured, trainings.shipped, seed, folder, **words)

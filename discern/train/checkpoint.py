@@ -84,11 +84,13 @@ def save_checkpoint(
     `state` holds JSON values only (a tuple comes back as a list).
     """
     _refuse_nonfinite(step, tensors)
-    return _save(folder, step, tensors, encode_state(step, state), keep)
+    return write_checkpoint(folder, step, tensors, encode_state(step, state), keep)
 
 
-def _save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: bytes, keep: int) -> Path:
-    """What is finite."""
+def write_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], state: bytes, keep: int
+) -> Path:
+    """`save_checkpoint` of what is known to be finite, and of a state that is encoded already."""
     assert step >= 0 and keep >= 1
     files = dict(zip(FILES, (tensors_in_pieces(tensors), [memoryview(state)]), strict=True))
     needed = sum(len(piece) for pieces in files.values() for piece in pieces) + SLACK
@@ -185,7 +187,9 @@ class Saver:
         if self._background:  # what the next steps will change
             tensors = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
         text = encode_state(step, state)
-        written = self._thread.submit(_save, self.folder, step, tensors, text, self._keep)
+        written = self._thread.submit(
+            write_checkpoint, self.folder, step, tensors, text, self._keep
+        )
         self._writing = step, written
         if not self._background:
             self.wait()

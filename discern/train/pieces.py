@@ -1,4 +1,4 @@
-"""Tensors come in, a file of safetensors in pieces goes out, none of them a copy.
+"""Tensors come in, a file of safetensors in pieces goes out, without copies of the tensors.
 
 The library's `save` gathers all tensors in one object of bytes, which for a checkpoint takes as
 long as to write it.  The format: the length of the header, the header as JSON, then the tensors
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-_NAMES = {
+TYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -31,6 +31,8 @@ _ALIGNED = 8  # bytes, of the header's end
 def tensors_in_pieces(tensors: Mapping[str, Tensor]) -> list[memoryview]:
     """What the file holds, in order.  The tensors must not change until it is written.
 
+    Only what is not on the CPU, or not contiguous, is copied.
+
     Raises KeyError for a type of numbers that no checkpoint has.
     """
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
@@ -41,7 +43,7 @@ def tensors_in_pieces(tensors: Mapping[str, Tensor]) -> list[memoryview]:
         tensor = plain[name]
         begin, end = end, end + tensor.nbytes
         header[name] = {
-            "dtype": _NAMES[tensor.dtype],
+            "dtype": TYPES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [begin, end],
         }

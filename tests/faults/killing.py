@@ -52,15 +52,15 @@ from discern.train import checkpoint
 task = json.loads(sys.argv[1])
 words, out = task["words"], Path(task["out"])
 rng = random.Random(task["seed"])
-save_checkpoint = checkpoint._save
+write_checkpoint = checkpoint.write_checkpoint
 
 def run(words, writer):
     def save(folder, step, *rest, **more):
         os.write(writer, b"b%d\\n" % step)
-        path = save_checkpoint(folder, step, *rest, **more)
+        path = write_checkpoint(folder, step, *rest, **more)
         os.write(writer, b"a%d\\n" % step)
         return path
-    checkpoint._save = save
+    checkpoint.write_checkpoint = save
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(null, stream)

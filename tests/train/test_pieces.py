@@ -7,13 +7,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from discern.train.pieces import _NAMES, tensors_in_pieces
+from discern.train.pieces import TYPES, tensors_in_pieces
 
 
 def test_the_library_reads_every_type_and_shape() -> None:
     drawn = torch.arange(24).reshape(2, 3, 4)
     tensors = {
-        f"of {dtype}": (drawn % 2 if dtype == torch.bool else drawn).to(dtype) for dtype in _NAMES
+        f"of {dtype}": (drawn % 2 if dtype == torch.bool else drawn).to(dtype) for dtype in TYPES
     }
     tensors |= {'odd "name" ü\n': torch.tensor(3.5), "none": torch.empty(0, 5), "": drawn[0]}
     tensors |= {"turned": drawn[0].float().T, "part": drawn[:, 1:, ::2], "tied": tensors[""]}
