@@ -20,8 +20,8 @@ def headline() -> str:
     lines.insert(1, "|---|---|---|")
     note = (
         "Accuracies on test items: mean over three seeds, half of the 95 % interval. Speeds: "
-        "rounds in turn with the peer in the same run, above 1 where Discern is the faster. How, on "
-        "which machine, and what was missed: [RESULTS.md](benchmarks/RESULTS.md)."
+        "rounds in turn with the peer in the same run, above 1 where Discern is the faster. How, "
+        "on which machine, and what was missed: [RESULTS.md](benchmarks/RESULTS.md)."
     )
     return "\n".join([*lines, "", note, ""])
 
