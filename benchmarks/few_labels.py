@@ -263,7 +263,10 @@ def interval(values: list[float]) -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    return {"cpu": cpu_name(), "cores": os.cpu_count()}
+    import torch
+
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {"cpu": cpu_name(), "cores": os.cpu_count()} | gpu
 
 
 def cpu_name() -> str:
@@ -287,6 +290,9 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
+    """Of this checkout; a copy without its history is told by DISCERN_COMMIT."""
+    if "DISCERN_COMMIT" in os.environ:
+        return os.environ["DISCERN_COMMIT"]
     return subprocess.run(
         ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"],
         capture_output=True,

@@ -23,8 +23,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,6 +99,8 @@ def main() -> None:
     parser.add_argument("--peers", default=None, help="a Python that has lightly")
     parser.add_argument("--at-once", type=int, default=1, help="trainings beside each other")
     parser.add_argument("--device", default=None)
+    parser.add_argument("--cells", nargs="+", default=["*"], help="patterns, such as scratch/100/*")
+    parser.add_argument("--note", default=None, help="what a reader of the table must know")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--dry-run", action="store_true", help="say what is left, and its minutes")
     args = parser.parse_args()
@@ -109,7 +112,9 @@ def main() -> None:
     table = HERE / "results" / f"pretraining_{grid_name(args)}.json"
     done = json.loads(table.read_text()) if table.exists() else {"cells": {}}
     left = [
-        one for one in cells(args.methods, args.labels, args.seeds) if one.name not in done["cells"]
+        one
+        for one in cells(args.methods, args.labels, args.seeds)
+        if one.name not in done["cells"] and any(fnmatch(one.name, p) for p in args.cells)
     ]
     if args.dry_run:
         for cell in left:
@@ -120,23 +125,21 @@ def main() -> None:
     command = " ".join(["python", "benchmarks/pretraining.py", *sys.argv[1:]])
     done |= {"command": command.replace(str(args.out), "OUT"), "data": args.data}
     done |= {"minutes": {"pretrain": args.pretrain, "tune": args.tune}, "hardware": hardware()}
-    done |= {"size": args.size, "threads": threads_each(args.at_once)}
+    done |= {"size": args.size, "threads": threads_each(args.at_once), "note": args.note}
     few_labels.SETS[args.data] = {"labels": None, "settings": settings(args)}
     folder = unpacked(args.data, args.out)
     one_writes = threading.Lock()
 
-    def fill(chain: list[Cell]) -> None:
-        for cell in chain:
-            load, started = os.getloadavg()[0], time.time()
-            found = run(cell, args, folder)
-            found |= {"wall_minutes": (time.time() - started) / 60, "load_before": load}
-            with one_writes:
-                done["cells"][cell.name] = found | {"commit": commit(), "versions": versions()}
-                save(table, done)
-            print(cell.name, found.get("accuracy"), flush=True)
+    def fill(cell: Cell) -> None:
+        load, started = os.getloadavg()[0], time.time()
+        found = run(cell, args, folder)
+        found |= {"wall_minutes": (time.time() - started) / 60, "load_before": load}
+        with one_writes:
+            done["cells"][cell.name] = found | {"commit": commit(), "versions": versions()}
+            save(table, done)
+        print(cell.name, found.get("accuracy"), flush=True)
 
-    with ThreadPoolExecutor(args.at_once) as pool:
-        list(pool.map(fill, chains(left)))
+    side_by_side(left, args.at_once, fill)
     save(table, done)
     print(json.dumps(done["adversary"], indent=1))
 
@@ -159,12 +162,35 @@ def settings(args: argparse.Namespace) -> list[str]:
     return found + ([] if args.device is None else [f"device={args.device}"])
 
 
-def chains(left: list[Cell]) -> list[list[Cell]]:
-    """Cells that wait for each other, a pre-training and its tunings, in their order."""
-    found: dict[tuple[str, int], list[Cell]] = {}
-    for cell in left:
-        found.setdefault((cell.method, cell.seed), []).append(cell)
-    return list(found.values())
+def side_by_side(left: list[Cell], at_once: int, fill: Callable[[Cell], None]) -> None:
+    """Fill cells in their order, so many at once; a tuning waits for its own pre-training alone.
+
+    Raises what a `fill` raises, when the others have ended.
+    """
+    waiting, changed = list(left), threading.Condition()
+    missing = {one for one in left if one.labels is None}
+
+    def next_one() -> Cell | None:
+        with changed:
+            while waiting:
+                for cell in waiting:
+                    if cell.labels is None or cell._replace(labels=None) not in missing:
+                        waiting.remove(cell)
+                        return cell
+                changed.wait()
+        return None
+
+    def work(_: int) -> None:
+        while (cell := next_one()) is not None:
+            try:
+                fill(cell)
+            finally:
+                with changed:
+                    missing.discard(cell)
+                    changed.notify_all()
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(work, range(at_once)))
 
 
 def cells(methods: list[str], labels: list[str], seeds: list[int]) -> Iterator[Cell]:

@@ -67,7 +67,16 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> Batch:
-        """The same items on a device."""
-        label = None if self.label is None else self.label.to(device)
-        target = None if self.target is None else self.target.to(device)
-        return replace(self, clip=self.clip.to(device), label=label, target=target)
+        """The same items on a device; from page-locked memory they are copied in its own time."""
+
+        def moved(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device, non_blocking=True)
+
+        clip = self.clip.to(device, non_blocking=True)
+        return replace(self, clip=clip, label=moved(self.label), target=moved(self.target))
+
+    def pinned(self) -> Batch:
+        """The same items in page-locked memory.  Raises RuntimeError where there is no GPU."""
+        label = None if self.label is None else self.label.pin_memory()
+        target = None if self.target is None else self.target.pin_memory()
+        return replace(self, clip=self.clip.pin_memory(), label=label, target=target)

@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -108,7 +109,7 @@ def test_the_grid_runs_a_pretraining_once_for_all_numbers_of_labels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from pretraining import METHODS, cells, chains, minutes_of
+    from pretraining import METHODS, cells, minutes_of
 
     order = list(cells(["scratch", "mae", "handcrafted"], ["10", "all"], [0, 1]))
     assert [cell.name for cell in order[:7]] == [
@@ -116,14 +117,43 @@ def test_the_grid_runs_a_pretraining_once_for_all_numbers_of_labels(
         *("handcrafted/10/0", "handcrafted/all/0"),
     ]
     assert len(order) == 14
-    # what may run beside each other: a tuning waits for its pre-training
-    beside = [[cell.name for cell in chain] for chain in chains(order)]
-    assert len(beside) == 6 and ["mae/pretrain/0", "mae/10/0", "mae/all/0"] in beside
     # from scratch has all the minutes
     spent = {cell.name: minutes_of(cell, 15, 5) for cell in order}
     assert spent["scratch/10/0"] == 20 == spent["mae/pretrain/0"] + spent["mae/10/0"]
     for words in METHODS.values():
         assert words is None or all(isinstance(word, str) for word in words)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("at_once", [1, 3, 9])
+def test_a_tuning_waits_for_its_pretraining_and_for_no_other(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from pretraining import Cell, cells, side_by_side
+
+    order = list(cells(["scratch", "mae", "view"], ["10", "all"], [0, 1]))
+    slow = Cell("mae", None, 0)
+    begun: list[Cell] = []
+    ended: list[Cell] = []
+
+    def fill(cell: Cell) -> None:
+        begun.append(cell)
+        if cell.labels is not None and cell.method != "scratch":
+            assert cell._replace(labels=None) in ended
+        while cell == slow and at_once > 1 and Cell("view", "all", 1) not in ended:
+            time.sleep(0.01)  # the others go on meanwhile
+        ended.append(cell)
+
+    side_by_side(order, at_once, fill)
+    assert sorted(map(str, ended)) == sorted(map(str, order))
+    assert at_once > 1 or begun == order
+
+    def fails(cell: Cell) -> None:
+        raise RuntimeError(cell.name)
+
+    with pytest.raises(RuntimeError, match="scratch/10/0"):
+        side_by_side(order, at_once, fails)
 
 
 @pytest.mark.parametrize("method", ["mae_view", "mae_adversary", "gan", "contrad", "view", "mae"])

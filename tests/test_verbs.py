@@ -199,10 +199,10 @@ def test_an_unfinished_training_goes_on(
 ) -> None:
     step_rng = loop.step_rng
 
-    def sending(seed: int, step: int) -> Any:
+    def sending(seed: int, step: int, *more: Any) -> Any:
         if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step_rng(seed, step)
+        return step_rng(seed, step, *more)
 
     run = tmp_path / "run"
     words = ["train", str(scene.data), "--from", str(scene.pretrained), "--out", str(run)]

@@ -6,8 +6,10 @@ asked for.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 
@@ -22,6 +24,8 @@ from discern.errors import BadItem, DataError
 UNLABELLED = -1
 STAND_INS = 10  # items that are tried in place of one that cannot be read
 DECODER_THREADS = 2  # Pillow and PyAV release the interpreter lock while they decode
+# seconds of an item below which threads would lose more by waiting for that lock, and items tried
+QUICK, TRIED = 1.5e-3, 32
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -129,9 +133,13 @@ class ClipSet:
                 return str(error)
             return None
 
+        started = time.perf_counter()
+        first = [attempt(position) for position in range(min(TRIED, len(self)))]
+        quick = time.perf_counter() - started < QUICK * len(first)
         with ThreadPoolExecutor(DECODER_THREADS) as pool:
-            reasons = pool.map(attempt, range(len(self)), chunksize=64)
-            for position, reason in enumerate(reasons):
+            rest = range(len(first), len(self))
+            others = map(attempt, rest) if quick else pool.map(attempt, rest, chunksize=64)
+            for position, reason in enumerate(chain(first, others)):
                 if reason is not None:
                     good[position] = False
                     bad.add(self.key(position), reason)

@@ -19,7 +19,7 @@ from discern.objectives.masked_gan import MaskedGanConfig
 from discern.recipes.uses import USES
 from discern.train.loop import LoopConfig
 from discern.train.optim import OptimConfig
-from discern.train.run import DataConfig, RunConfig
+from discern.train.run import DataConfig, RunConfig, choose_device
 
 PRETRAIN_MINUTES = 15.0
 TRAIN_MINUTES = 5.0
@@ -27,6 +27,8 @@ PRETRAIN_BATCH = 64  # items; each is seen in several views
 MAE_BATCH = 256  # items of one view: as many tokens a step
 TRAIN_BATCH = 128
 SEMI_BATCH = 192  # a third of it with labels
+# a GPU takes as long for a small batch as for one so many times larger
+GPU_PRETRAIN, GPU_TRAIN = 8, 4
 # below, and on clips, it was not seen to help: in the half minute of the demo it lost 20 points
 SEMI_MINUTES, SEMI_STEPS = 2.0, 500
 DROP_PATH = 0.1  # while tuning
@@ -139,6 +141,16 @@ def tuning(objective: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The recipe that tunes by `objective`, or by the one that `overrides` name."""
     chosen = configuration.override(TUNING[objective](), overrides).objective
     return TUNING.get(chosen, supervised)()
+
+
+def for_device(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration with larger batches where it, with `overrides`, runs on a GPU."""
+    if choose_device(configuration.override(config, overrides).device).type != "cuda":
+        return config
+    loader = config.data.loader
+    times = GPU_TRAIN if config.objective in TUNING else GPU_PRETRAIN
+    loader = replace(loader, batch_size=times * loader.batch_size)
+    return replace(config, data=replace(config.data, loader=loader))
 
 
 def from_public(config: RunConfig) -> RunConfig:

@@ -44,6 +44,7 @@ from discern.train.run import (
     RunConfig,
     budgeted,
     build_objective,
+    choose_device,
     train_objective,
     tuned_model,
 )
@@ -139,7 +140,7 @@ def configured(
     overrides: Sequence[str],
 ) -> RunConfig:
     """The settings of a tuning; `shape` gives canvas and patch where there is no base."""
-    config = replace(recipe, seed=seed)
+    config = images.for_device(replace(recipe, seed=seed), overrides)
     if batch is not None:
         loader = replace(config.data.loader, batch_size=batch)
         config = replace(config, data=replace(config.data, loader=loader))
@@ -247,7 +248,7 @@ def _train(
         )
     if signal is not None and outcome.stopped_by == "signal":
         raise Interrupted(run.out, signal)
-    model = tuned_model(objective.cpu(), base)
+    model = tuned_model(objective.cpu(), base).to(choose_device(config.device))
     results = _results(run, config, parts, outcome, sets, len(bad), start)
     if nameless:
         results["unlabelled"] = sum(map(len, rest.values()))
@@ -255,6 +256,7 @@ def _train(
     results["temperature"] = sure.temperature
     if test:  # the one look at the test split
         results |= measure(model, test, parts.classes, run.out, sure)
+    model.cpu()
     results["seconds"] = time.monotonic() - started
     save_bundle(
         run.out / "model",

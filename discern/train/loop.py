@@ -21,6 +21,7 @@ from discern.models.model import named_tensors
 from discern.objectives.objective import Losses, Objective
 from discern.scale.divided import clip_gradients
 from discern.scale.ranks import ALONE, Ranks, is_divided
+from discern.train.ahead import arriving
 from discern.train.ema import update_averages
 from discern.train.optim import OptimConfig, build_optimizer, set_rate
 from discern.train.watch import Watch
@@ -46,6 +47,7 @@ class LoopConfig:
     micro_batches: int = 1  # parts of a batch that are computed one after the other: less memory
     recompute: bool = False  # blocks are computed twice instead of kept: less memory
     divide: bool = False  # blocks over ranks, each keeping its part of them: less memory
+    compile: bool = False  # blocks, on a GPU: pays in trainings of many minutes
 
 
 @dataclass(kw_only=True)
@@ -164,11 +166,10 @@ def fit(
         state.next_save = _next(0.0, 0.0, _saves(config))
         keeper.save(0, _tensors(objective, optimizers), _plain(state))
 
-    for position, batch in loader.batches(state.position):
+    for position, batch in arriving(loader.batches(state.position), device):
         progress = _progress(config, state)
         said: dict[str, float] = {}  # by this step: some terms are not in all of them
-        rng = step_rng(seed, state.step)
-        batch = batch.to(device)
+        rng = step_rng(seed, state.step, device)
         for phase, player in objective.players.items():
             rate = set_rate(optimizers[phase], optim, progress, watch.rate_scale)
             losses = _backward(objective, phase, batch, rng, progress, config, autocast)
@@ -266,11 +267,13 @@ def _backward(
     return Losses(total=total, parts=means)
 
 
-def step_rng(seed: int, step: int) -> torch.Generator:
-    """The generator of one step; also seeds the global one, which stochastic depth draws from."""
+def step_rng(seed: int, step: int, device: torch.device = CPU) -> torch.Generator:
+    """The generator of one step, on the device; also seeds the global one, which stochastic depth
+    draws from.
+    """
     mixed = (seed * 1_000_003 + step * 7_919 + 17) % (2**63 - 1)
     torch.manual_seed(mixed)
-    return torch.Generator().manual_seed(mixed + 1)
+    return torch.Generator(device).manual_seed(mixed + 1)
 
 
 def _progress(config: LoopConfig, state: State) -> float:

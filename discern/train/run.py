@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from discern.clip import Kind
 from discern.data.augment import ADVERSARY, MASKED, STRONG, VIEW, WEAK, AugmentConfig, augment
@@ -22,6 +23,7 @@ from discern.files import write_json
 from discern.heap import keep_freed_memory
 from discern.log import Run
 from discern.models.backbone import Backbone, BackboneConfig
+from discern.models.blocks import Block
 from discern.models.classifier import Classifier
 from discern.models.discriminator import Discriminator, DiscriminatorConfig
 from discern.models.generator import Generator, GeneratorConfig
@@ -232,6 +234,8 @@ def train_objective(
     for module in objective.modules():
         if isinstance(module, Backbone):
             module.recompute = config.loop.recompute
+    if config.loop.compile and device.type == "cuda":
+        compile_blocks(objective)
 
     def judge() -> dict[str, float]:  # at the speed of training: what it takes is out of the budget
         assert evaluate is not None
@@ -262,6 +266,13 @@ def train_objective(
     # of several ranks any may have got the signal
     stopped = "SIGTERM" if outcome.stopped_by == "signal" else None
     return outcome, signals.name or stopped
+
+
+def compile_blocks(network: nn.Module) -> None:
+    """The blocks that learn, each by itself: all of them share what is compiled for one."""
+    for module in network.modules():
+        if isinstance(module, Block) and module.norm1.weight.requires_grad:
+            module.compile()
 
 
 def choose_device(wanted: str) -> torch.device:

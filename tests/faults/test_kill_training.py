@@ -85,10 +85,10 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     step_rng = loop.step_rng
 
     def arm(number: int, at: int) -> None:
-        def sending(seed: int, step: int) -> Any:
+        def sending(seed: int, step: int, *more: Any) -> Any:
             if step == at:
                 os.kill(os.getpid(), number)
-            return step_rng(seed, step)
+            return step_rng(seed, step, *more)
 
         monkeypatch.setattr(loop, "step_rng", sending)
 
@@ -151,9 +151,9 @@ def test_what_ended_a_training_still_ends_it_after_a_kill(
     steps: list[int] = []
     step_rng = loop.step_rng
 
-    def counting(seed: int, step: int) -> Any:
+    def counting(seed: int, step: int, *more: Any) -> Any:
         steps.append(step)
-        return step_rng(seed, step)
+        return step_rng(seed, step, *more)
 
     monkeypatch.setattr(loop, "step_rng", counting)
     monkeypatch.setattr(recipe, "tuned_model", killed)

@@ -361,7 +361,7 @@ def test_a_batch_in_parts_is_the_batch(settings: dict[str, Any]) -> None:
     _fit(parts, loader=Same(), steps=6, journal=journals[1], **settings)
     for (name, one), other in zip(whole.named_parameters(), parts.parameters(), strict=True):
         if not name.endswith("k_norm.bias"):  # its gradient is rounding, which Adam makes large
-            torch.testing.assert_close(one, other, rtol=0, atol=2e-6, msg=name)
+            torch.testing.assert_close(one, other, rtol=0, atol=4e-6, msg=name)
     losses = [[line["cross_entropy"] for line in j.lines if "progress" in line] for j in journals]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 

@@ -1,0 +1,132 @@
+"""The loop on a GPU: what it needs there is drawn there, and a resumed run is the whole one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from discern.clip import Kind
+from discern.data.loader import Loader, LoaderConfig, Position
+from discern.models.blocks import Block
+from discern.objectives.objective import Objective
+from discern.scale.precision import autocast
+from discern.train.ahead import _ahead, arriving
+from discern.train.checkpoint import Saver
+from discern.train.loop import LoopConfig, fit, step_rng
+from discern.train.optim import OptimConfig
+from discern.train.run import compile_blocks
+from tests.tiny import OBJECTIVES, random_sets, supervised
+
+CUDA = torch.device("cuda")
+
+
+class Silent:
+    def log(self, *, step: int, **values: object) -> None:
+        """Writes nothing."""
+
+
+def _loader() -> Loader:
+    config = LoaderConfig(batch_size=4, clip_batch_size=2, clip_share=0.4)
+    return Loader(random_sets(12, 6), config, seed=3)
+
+
+def _trained(objective: Objective, folder: Path, steps: int, stop_at: int = 99) -> Objective:
+    asked = iter(range(1, 1000))
+    saver = Saver(folder, background=True)
+    fit(
+        objective.to(CUDA).train(),
+        _loader(),
+        LoopConfig(steps=steps),
+        OptimConfig(rate=1e-3),
+        seed=5,
+        journal=Silent(),
+        keeper=saver,
+        autocast=lambda: autocast("bf16", CUDA),
+        device=CUDA,
+        stop_requested=lambda: next(asked) >= stop_at,
+    )
+    saver.wait()
+    return objective
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_learns_and_resumes_exactly_on_a_gpu(name: str, tmp_path: Path) -> None:
+    whole = _trained(OBJECTIVES[name](0), tmp_path / "whole", 8)
+    assert all(one.isfinite().all() for one in whole.parameters())
+    _trained(OBJECTIVES[name](0), tmp_path / "parts", 8, stop_at=4)
+    resumed = _trained(OBJECTIVES[name](1), tmp_path / "parts", 8)
+    for (place, one), other in zip(whole.named_parameters(), resumed.parameters(), strict=True):
+        # sums in kernels that add in no fixed order differ in their last bits
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4, msg=place)
+
+
+@pytest.mark.gpu
+def test_batches_arrive_on_a_gpu_as_they_are() -> None:
+    here, there = _loader().batches(), arriving(_loader().batches(), CUDA)
+    for _ in range(12):
+        (position, one), (other_position, other) = next(here), next(there)
+        assert position == other_position and other.clip.device.type == "cuda"
+        assert torch.equal(one.clip, other.clip.cpu())
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit, by torch itself
+def test_compiled_blocks_say_what_they_said_on_a_gpu() -> None:
+    objective = supervised(0).to(CUDA)
+    clip = torch.rand(3, 3, 1, 16, 16, device=CUDA) * 2 - 1
+    before = objective.classifier(clip)  # type: ignore[attr-defined]
+    compile_blocks(objective)
+    torch.testing.assert_close(objective.classifier(clip), before, rtol=1e-3, atol=1e-4)  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit, by torch itself
+def test_only_blocks_that_learn_are_compiled() -> None:
+    objective = supervised(0)
+    compile_blocks(objective)
+    blocks = [one for one in objective.modules() if isinstance(one, Block)]
+    compiled = [one for one in blocks if one._compiled_call_impl is not None]
+    assert 0 < len(compiled) < len(blocks)
+    assert all(one.norm1.weight.requires_grad for one in compiled)
+
+
+def test_batches_made_ready_ahead_are_the_same_ones() -> None:
+    plain, ahead = _loader().batches(), _ahead(_loader().batches())
+    for _ in range(12):
+        (position, one), (other_position, other) = next(plain), next(ahead)
+        assert position == other_position and torch.equal(one.clip, other.clip)
+    ahead.close()  # type: ignore[attr-defined]
+
+
+def test_what_fails_ahead_fails_where_it_is_taken() -> None:
+    def breaking():  # type: ignore[no-untyped-def]
+        yield next(_loader().batches())
+        raise OSError("gone")
+
+    ahead = _ahead(breaking())
+    next(ahead)
+    with pytest.raises(OSError, match="gone"):
+        next(ahead)
+    assert list(_ahead(iter([]))) == []
+
+
+def test_numbers_of_a_step_are_drawn_on_its_device() -> None:
+    assert step_rng(1, 2).device.type == "cpu"
+    assert step_rng(1, 2, torch.device("cpu")).initial_seed() == step_rng(1, 2).initial_seed()
+
+
+def test_on_a_cpu_nothing_is_made_ready_ahead() -> None:
+    taken: list[int] = []
+
+    def counting():  # type: ignore[no-untyped-def]
+        loader = _loader().batches()
+        for number in range(5):
+            taken.append(number)
+            yield next(loader)
+
+    arrived = arriving(counting(), torch.device("cpu"))
+    position, one = next(arrived)
+    assert taken == [0] and isinstance(position, Position) and one.clip.shape[0] in (2, 4)
+    assert set(random_sets(12, 6)) == {Kind.IMAGE, Kind.CLIP}
