@@ -73,7 +73,7 @@ def test_batches_arrive_on_a_gpu_as_they_are() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit, by torch itself
+@pytest.mark.filterwarnings("ignore")  # of torch about its own parts
 def test_compiled_blocks_say_what_they_said_on_a_gpu() -> None:
     objective = supervised(0).to(CUDA)
     clip = torch.rand(3, 3, 1, 16, 16, device=CUDA) * 2 - 1
@@ -82,7 +82,7 @@ def test_compiled_blocks_say_what_they_said_on_a_gpu() -> None:
     torch.testing.assert_close(objective.classifier(clip), before, rtol=1e-3, atol=1e-4)  # type: ignore[attr-defined]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit, by torch itself
+@pytest.mark.filterwarnings("ignore")  # of torch about its own parts
 def test_only_blocks_that_learn_are_compiled() -> None:
     objective = supervised(0)
     compile_blocks(objective)
