@@ -91,7 +91,7 @@ class Coder(nn.Module):
         covariance = self.covariance[kind]
         ridge = RIDGE * covariance.diagonal().mean() + 1e-8
         whole = covariance + ridge * torch.eye(len(covariance), device=covariance.device)
-        factor = torch.linalg.cholesky(whole)
+        factor, _ = torch.linalg.cholesky_ex(whole)  # unchecked: a check makes a GPU wait
         centred = (raw - self.mean[kind]).T
         return torch.linalg.solve_triangular(factor, centred, upper=False).T
 
@@ -99,7 +99,7 @@ class Coder(nn.Module):
     def _follow(self, raw: Tensor, kind: int) -> None:
         """Moments over all batches at first, over the last ones later: the features move on."""
         self.seen[kind] += 1
-        rate = max(FOLLOW, 1.0 / float(self.seen[kind]))
+        rate = (1.0 / self.seen[kind]).clamp(min=FOLLOW)
         self.mean[kind].lerp_(raw.mean(dim=0), rate)
         off = raw - self.mean[kind]
         self.covariance[kind].lerp_(off.T @ off / len(raw), rate)

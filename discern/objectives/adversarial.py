@@ -45,7 +45,8 @@ def contrast(views: Tensor, temperature: float) -> Tensor:
     similar = every @ every.T / temperature
     others = similar.masked_fill(same, float("-inf")).logsumexp(dim=1, keepdim=True)
     itself = torch.eye(V * B, dtype=torch.bool, device=views.device)
-    return F.softplus(others - similar)[same & ~itself].mean()
+    # a product and not a look-up: a GPU would have to wait until it knows how many there are
+    return (F.softplus(others - similar) * (same & ~itself)).sum() / (V * B * (V - 1))
 
 
 def contrast_teacher(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -59,20 +60,21 @@ def contrast_teacher(student: Tensor, teacher: Tensor, temperature: float) -> Te
 
 
 @torch.no_grad()
-def patch_accuracy(logits: Tensor, real: Tensor) -> float:
+def patch_accuracy(logits: Tensor, real: Tensor) -> Tensor:
     """How often the patch head is right, real and fake weighing alike.
 
-    [B, N], bool [B, N] -> 0 to 1
+    [B, N], bool [B, N] -> [], 0 to 1
     """
     right = (logits > 0) == real
-    rates = [right[where].float().mean() for where in (real, ~real) if where.any()]
-    return float(torch.stack(rates).mean())
+    counts = torch.stack([real.sum(), (~real).sum()])
+    rates = torch.stack([(right & real).sum(), (right & ~real).sum()]) / counts.clamp(min=1)
+    return rates.sum() / (counts > 0).sum()
 
 
 @torch.no_grad()
-def diversity(fake: Tensor, real: Tensor) -> float:
+def diversity(fake: Tensor, real: Tensor) -> Tensor:
     """Spread of the fakes over the batch against that of the real ones; near 0 is a collapse."""
     if len(fake) < 2:
-        return 1.0  # one item has no spread
+        return torch.ones((), device=fake.device)  # one item has no spread
     spread = fake.float().flatten(1).std(dim=0).mean()
-    return float(spread / real.float().flatten(1).std(dim=0).mean().clamp(min=1e-6))
+    return spread / real.float().flatten(1).std(dim=0).mean().clamp(min=1e-6)

@@ -92,8 +92,8 @@ class Gan(Objective):
         on_real, on_fake = _split(self.discriminator(torch.cat([real, fake])))
         total = self.adversary_scale * relativistic(_score(on_real), _score(on_fake))
         parts = {
-            "d_loss": total.item(),
-            "d_accuracy": float((_score(on_real) > _score(on_fake)).float().mean()),
+            "d_loss": total.detach(),
+            "d_accuracy": (_score(on_real) > _score(on_fake)).float().mean(),
             # before they are augmented, which makes one fake many
             "diversity": diversity(drawn, to_float(batch.clip)),
         }
@@ -106,12 +106,12 @@ class Gan(Objective):
             total = (
                 total + config.penalty * penalty
             )  # gamma / 2 for each of R1 and R2, mean over both
-            parts["penalty"] = penalty.item()
+            parts["penalty"] = penalty.detach()
         if config.view > 0:
             other = self.discriminator.backbone(self.view(batch.clip, rng)).pooled
             views = torch.stack([on_real.features.pooled, other])
             view = contrast(self.projector(views), config.temperature)
-            total, parts["view"] = total + config.view * view, view.item()
+            total, parts["view"] = total + config.view * view, view.detach()
         return Losses(total=total, parts=parts)
 
     def _generator_loss(self, batch: Batch, real: Tensor, rng: torch.Generator) -> Losses:
@@ -123,11 +123,11 @@ class Gan(Objective):
         on_fake = self.discriminator(fake)
         whole = self.discriminator.judge_whole(on_fake.features.pooled, detach=False)
         total = relativistic(_score(on_fake._replace(whole=whole)), _score(on_real))
-        parts = {"g_loss": total.item()}
+        parts = {"g_loss": total.detach()}
         if config.feature_matching > 0:
             apart = on_fake.features.pooled.mean(0) - on_real.features.pooled.mean(0)
             matching = apart.abs().mean()
-            total, parts["matching"] = total + config.feature_matching * matching, matching.item()
+            total, parts["matching"] = total + config.feature_matching * matching, matching.detach()
         return Losses(total=total, parts=parts)
 
     def _draw(self, batch: Batch, rng: torch.Generator) -> Tensor:

@@ -86,8 +86,8 @@ class Hardened(Supervised):
         clean, moved = self._logits(torch.cat([clip, worst]), progress).chunk(2)
         judged = self._judged(clean[:known], target)
         apart = divergence(clean, moved)
-        right = (clean.argmax(1) == moved.argmax(1)).float().mean().item()
-        parts = judged.parts | {"apart": apart.item(), "held": right}
+        right = (clean.argmax(1) == moved.argmax(1)).float().mean().detach()
+        parts = judged.parts | {"apart": apart.detach(), "held": right}
         return Losses(total=judged.total + self.harden.beta * apart, parts=parts)
 
     @torch.no_grad()

@@ -36,7 +36,7 @@ from discern.objectives.adversarial import (
 from discern.objectives.coder import code_loss
 from discern.objectives.forged import contrast_with_negatives, hardest, perceptual
 from discern.objectives.masking import Mask, random_mask
-from discern.objectives.objective import Losses, Objective, ramp
+from discern.objectives.objective import Losses, Objective, chance, on_host, ramp
 from discern.objectives.projection import projection_head
 from discern.objectives.time_fakes import TIME_FAKES, fake_time
 
@@ -127,7 +127,8 @@ class MaskedGan(Objective):
 
     def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         assert phase == "both", phase
-        config, parts, total = self.config, {}, torch.zeros((), device=batch.clip.device)
+        config, total = self.config, torch.zeros((), device=batch.clip.device)
+        parts: dict[str, Tensor] = {}
         if config.view > 0:
             clips = [self.view(batch.clip, rng) for _ in range(config.views)]
         else:
@@ -138,31 +139,39 @@ class MaskedGan(Objective):
 
         if config.view > 0:
             view = self._view_loss(features, clips)
-            total, parts["view"] = total + config.view * view, view.item()
+            total, parts["view"] = total + config.view * view, view.detach()
         if config.reconstruction > 0:
             count = _share(len(batch.clip), config.reconstruction_share)
             reconstruction = self._reconstruction_loss(seen, features, mask, count, rng)
             total = total + config.reconstruction * reconstruction
-            parts["reconstruction"] = reconstruction.item()
-        strength = ramp(progress, config.adversary_start) * float(self.adversary_scale)
-        if strength > 0 and plays(config) and _chance(config.adversary_chance, rng):
+            parts["reconstruction"] = reconstruction.detach()
+        strength = ramp(progress, config.adversary_start)
+        if self._plays_now(strength, rng):
             count = max(2, _share(len(batch.clip), config.adversary_share))
             adversary, said = self._adversary_loss(seen, features, mask, count, rng, progress)
-            total, parts = total + strength * adversary, parts | said
-        if config.code > 0 and _chance(config.code_chance, rng):
+            total = total + strength * self.adversary_scale * adversary
+            parts |= said
+        if config.code > 0 and chance(config.code_chance, rng):
             code = self._code_loss(batch, rng)
-            total, parts["code"] = total + config.code * code, code.item()
+            total, parts["code"] = total + config.code * code, code.detach()
         if config.time_fakes > 0 and seen.shape[2] > 1:
             motion, said = self._time_loss(clips[0], rng)
             total, parts = total + config.time_fakes * motion, parts | said
         return Losses(total=total, parts=parts)
+
+    def _plays_now(self, strength: float, rng: torch.Generator) -> bool:
+        config = self.config
+        if strength == 0 or not plays(config) or not chance(config.adversary_chance, rng):
+            return False
+        return bool(self.adversary_scale > 0)
 
     def _mask(self, clip: Tensor, rng: torch.Generator, progress: float = 0.0) -> Mask:
         config, is_clip = self.config, clip.shape[2] > 1
         ratio = config.clip_mask_ratio if is_clip else config.mask_ratio
         if progress >= 1.0 - config.opening:
             ratio = min(ratio, config.opened_mask_ratio)
-        block = 2 if torch.rand((), generator=rng, device=rng.device) < config.block_chance else 1
+        drawn = float(torch.rand((), generator=on_host(rng)))
+        block = 2 if drawn < config.block_chance else 1
         grid = self.discriminator.backbone.grid(clip)
         return random_mask(
             len(clip), grid, ratio, rng, block=block, tube=is_clip, device=clip.device
@@ -215,7 +224,7 @@ class MaskedGan(Objective):
         count: int,
         rng: torch.Generator,
         progress: float,
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Both players on the first `count` views: the one's loss and the other's gradient."""
         config, count = self.config, min(count, len(clip))
         real, pooled = clip[:count], features.pooled[:count]
@@ -235,14 +244,14 @@ class MaskedGan(Objective):
         is_real = ~is_fake.gather(1, keep)  # [B, M]
 
         loss = fooled = torch.zeros((), device=real.device)
-        parts: dict[str, float] = {}
+        parts: dict[str, Tensor] = {}
         if config.patch_adversary > 0:
             patch = F.binary_cross_entropy_with_logits(verdict.patch, is_real.float())
             loss = loss + config.patch_adversary * patch
             # the sum and not the mean, which none at all would not have
             seen_fakes = (F.softplus(-verdict.patch) * ~is_real).sum() / (~is_real).sum().clamp(1)
             fooled = fooled + config.patch_adversary * seen_fakes
-            parts["d_patch"] = patch.item()
+            parts["d_patch"] = patch.detach()
             parts["d_accuracy"] = patch_accuracy(verdict.patch, is_real)
         if config.global_adversary > 0:
             detach = self.discriminator.config.detach_global
@@ -252,24 +261,25 @@ class MaskedGan(Objective):
             whole_fake = self.discriminator.judge_whole(verdict.features.pooled, detach=False)
             deceived = relativistic(whole_fake, whole_real.detach())
             fooled = fooled + config.global_adversary * deceived
-            parts["d_whole"] = whole.item()
-            parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean().item())
+            parts["d_whole"] = whole.detach()
+            parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean().detach())
         # those painted into a picture and those of noise alone: either may collapse
-        alone = is_fake.all(dim=1)
-        parts["diversity"] = min(diversity(fake[one].detach(), real) for one in (alone, ~alone))
+        alone = count - self._from_noise(count)
+        spreads = [diversity(some.detach(), real) for some in (fake[:alone], fake[alone:])]
+        parts["diversity"] = torch.minimum(*spreads)
         for name, weight, term in (
             ("forged_views", config.forged_views, self._forged_views),
             ("forged_negatives", config.forged_negatives, self._forged_negatives),
         ):
             if weight > 0 and config.views > 1:
                 extra = term(features, len(clip) // config.views, verdict)
-                loss, parts[name] = loss + weight * extra, extra.item()
+                loss, parts[name] = loss + weight * extra, extra.detach()
         if config.perceptual > 0:
             extra = self._perceptual(real, features, mask, rng)
-            loss, parts["perceptual"] = loss + config.perceptual * extra, extra.item()
+            loss, parts["perceptual"] = loss + config.perceptual * extra, extra.detach()
         if config.hard_views > 0 and config.views > 1:
             extra = self._hard_views(real, features, mask, len(clip) // config.views)
-            loss, parts["hard_views"] = loss + config.hard_views * extra, extra.item()
+            loss, parts["hard_views"] = loss + config.hard_views * extra, extra.detach()
         judged = config.patch_adversary > 0 or config.global_adversary > 0
         if config.penalty > 0 and judged:
             some = _share(count, config.penalty_share)
@@ -284,8 +294,7 @@ class MaskedGan(Objective):
     def _forged_views(self, features: Features, items: int, verdict: Verdict) -> Tensor:
         """An in-painted item against another view of the same item; fakes of noise show none."""
         pooled = verdict.features.pooled
-        count = len(pooled) - round(len(pooled) * self.config.noise_share)
-        count = min(count, items)
+        count = min(len(pooled) - self._from_noise(len(pooled)), items)
         other = features.pooled[items : items + count]
         pair = torch.stack([self.projector(pooled[:count]), self.projector(other)])
         return contrast(pair, self.config.temperature)
@@ -331,7 +340,7 @@ class MaskedGan(Objective):
         -> [B, C, T, H, W], bool [B, N]
         """
         count, shape = len(real), tuple(real.shape[2:])
-        free = round(count * self.config.noise_share)
+        free = self._from_noise(count)
         painted = count - free
         noise = self.generator.draw_noise(count, rng)
         keep, hidden = mask.keep[:painted], mask.hidden[:painted]
@@ -346,6 +355,10 @@ class MaskedGan(Objective):
             fakes.append(self.generator(noise[painted:], shape))
             is_fake = torch.cat([is_fake, is_fake.new_ones(free, N)])
         return torch.cat(fakes), is_fake
+
+    def _from_noise(self, count: int) -> int:
+        """How many of so many fakes, the last ones, are drawn from noise alone."""
+        return round(count * self.config.noise_share)
 
     def _follow(self, fake: Tensor, real: Tensor, push: Tensor) -> Tensor:
         """A term whose gradient on the fakes is `push`, cut to a share of the reconstruction's.
@@ -367,7 +380,7 @@ class MaskedGan(Objective):
 
         return finite_difference_penalty(score, clip, self.config.penalty_sigma, rng)
 
-    def _time_loss(self, clip: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def _time_loss(self, clip: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Name what was done to a clip's time: nothing, frozen, shuffled or reversed."""
         count = max(len(TIME_FAKES), round(len(clip) * self.config.adversary_share))
         altered, what = fake_time(clip[:count], rng)
@@ -375,7 +388,7 @@ class MaskedGan(Objective):
         hide = 1 - self.config.adversary_keep
         keep = random_mask(len(altered), grid, hide, rng, tube=True, device=clip.device).keep
         logits = self.time_head(self.discriminator.backbone(altered, keep).pooled).float()
-        right = (logits.argmax(1) == what).float().mean().item()
+        right = (logits.argmax(1) == what).float().mean().detach()
         return F.cross_entropy(logits, what), {"time_accuracy": right}
 
     def _patches(self, clip: Tensor) -> Tensor:
@@ -401,8 +414,3 @@ def plays(config: MaskedGanConfig) -> bool:
 def _share(count: int, share: float) -> int:
     """At least one."""
     return max(1, round(count * share))
-
-
-def _chance(probability: float, rng: torch.Generator) -> bool:
-    """Draws only where there is a doubt."""
-    return probability >= 1 or bool(torch.rand((), generator=rng, device=rng.device) < probability)

@@ -16,7 +16,8 @@ class Losses:
     """One scalar to minimize, and what to write in the log."""
 
     total: Tensor  # []
-    parts: dict[str, float] = field(default_factory=dict)
+    # each [], left on its device: reading a number makes a GPU wait
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module, ABC):
@@ -37,6 +38,18 @@ class Objective(nn.Module, ABC):
 
         `progress` runs from 0 to 1 over the whole training and drives every schedule.
         """
+
+
+def on_host(rng: torch.Generator) -> torch.Generator:
+    """Where single numbers are drawn that decide what is computed: a GPU would have to be waited
+    for.  Beside one on a GPU it is the global one, which each step seeds.
+    """
+    return rng if rng.device.type == "cpu" else torch.default_generator
+
+
+def chance(probability: float, rng: torch.Generator) -> bool:
+    """Draws only where there is a doubt."""
+    return probability >= 1 or bool(torch.rand((), generator=on_host(rng)) < probability)
 
 
 def ramp(progress: float, start: float, length: float = 0.1) -> float:

@@ -82,11 +82,11 @@ class Semi(Supervised):
         # the targets of unsure items are all zero, so that they and their share in a mix count
         # nothing
         agreement = F.cross_entropy(logits[known:], answer)
-        parts = judged.parts | {"agreement": agreement.item(), "sure": sure}
+        parts = judged.parts | {"agreement": agreement.detach(), "sure": sure}
         total = judged.total + strength * agreement
         if len(on_fakes):
             fake = fake_class(logits[known:], on_fakes)
-            total, parts["fake"] = total + strength * self.semi.fake * fake, fake.item()
+            total, parts["fake"] = total + strength * self.semi.fake * fake, fake.detach()
         return Losses(total=total, parts=parts)
 
     def _fakes(self, like: Tensor, rng: torch.Generator) -> Tensor:
@@ -98,7 +98,7 @@ class Semi(Supervised):
         return self.inventor.anything(like[:count], rng)
 
     @torch.no_grad()
-    def _answers(self, clip: Tensor) -> tuple[Tensor, float]:
+    def _answers(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's soft targets [U, K], zero where it is not sure; how sure it is on average.
 
         Evened out over the classes: its mean answer may not drift to the easy ones.
@@ -110,4 +110,4 @@ class Semi(Supervised):
             answer = F.normalize(answer / self.mean_answer, p=1, dim=1)
         sure = answer.amax(dim=1)
         sharp = F.normalize(answer ** (1 / semi.temperature), p=1, dim=1)
-        return sharp * (sure >= semi.threshold).unsqueeze(1), sure.mean().item()
+        return sharp * (sure >= semi.threshold).unsqueeze(1), sure.mean().detach()

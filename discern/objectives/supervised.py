@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from discern.clip import Batch
 from discern.models.classifier import Classifier
 from discern.objectives.invented import Inventor
-from discern.objectives.objective import Losses, Objective
+from discern.objectives.objective import Losses, Objective, on_host
 
 View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> float, augmented
 
@@ -99,8 +99,8 @@ class Supervised(Objective):
         """The loss of labelled items, [B, K] twice."""
         wider = with_margin(logits, target, self.config.margin, self.classifier.scale)
         loss = F.cross_entropy(wider, target, label_smoothing=self.config.label_smoothing)
-        right = (logits.argmax(1) == target.argmax(1)).float().mean().item()
-        return Losses(total=loss, parts={"cross_entropy": loss.item(), "train_accuracy": right})
+        right = (logits.argmax(1) == target.argmax(1)).float().mean().detach()
+        return Losses(total=loss, parts={"cross_entropy": loss.detach(), "train_accuracy": right})
 
     def _logits(self, clip: Tensor, progress: float) -> Tensor:
         """[B, K]; while the encoder is frozen no gradient reaches it."""
@@ -113,7 +113,7 @@ class Supervised(Objective):
     def _mix(self, clip: Tensor, target: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Blend each item with another one: all over (MixUp) or in a rectangle (CutMix)."""
         config = self.config
-        roll, which = torch.rand(2, generator=rng, device=rng.device).tolist()
+        roll, which = torch.rand(2, generator=on_host(rng)).tolist()
         if roll >= config.mix_chance or len(clip) < 2:
             return clip, target
         cut = which < 0.5 if config.mixup > 0 and config.cutmix > 0 else config.cutmix > 0
@@ -148,14 +148,14 @@ def with_margin(logits: Tensor, target: Tensor, margin: float, scale: float) -> 
 def several_judged(logits: Tensor, target: Tensor) -> Losses:
     """Binary cross-entropy, summed over classes and averaged over items.  [B, K] twice"""
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
-    right = ((logits > 0) == (target > 0.5)).all(dim=1).float().mean().item()
-    return Losses(total=loss, parts={"cross_entropy": loss.item(), "train_accuracy": right})
+    right = ((logits > 0) == (target > 0.5)).all(dim=1).float().mean().detach()
+    return Losses(total=loss, parts={"cross_entropy": loss.detach(), "train_accuracy": right})
 
 
 def _beta(alpha: float, rng: torch.Generator) -> float:
     """One draw of Beta(alpha, alpha) (Joehnk's method), from the generator that was handed in."""
     while True:
-        u, v = torch.rand(2, generator=rng, device=rng.device, dtype=torch.float64).tolist()
+        u, v = torch.rand(2, generator=on_host(rng), dtype=torch.float64).tolist()
         x, y = u ** (1 / alpha), v ** (1 / alpha)
         if 0 < x + y <= 1:
             return x / (x + y)
@@ -163,6 +163,6 @@ def _beta(alpha: float, rng: torch.Generator) -> float:
 
 def _span(side: int, share: float, rng: torch.Generator) -> tuple[int, int]:
     """A stretch of `share` of the side around a random centre, cut off at the border."""
-    centre = int(torch.randint(side, (), generator=rng, device=rng.device))
+    centre = int(torch.randint(side, (), generator=on_host(rng)))
     half = int(side * share) // 2
     return max(0, centre - half), min(side, centre + half)

@@ -175,10 +175,11 @@ def fit(
             losses = _backward(objective, phase, batch, rng, progress, config, autocast)
             ranks.average_gradients(player.parameters())
             norm = clip_gradients(player.parameters(), optim.clip_norm)
-            said |= losses.parts
+            total, norm, spoken = _read(losses, norm)
+            said |= spoken
             # where the loss of a rank or a part is no number, neither is the mean gradient
             alone = ranks.world == config.micro_batches == 1
-            total = losses.total if alone else norm
+            total = total if alone else norm
             played = "d_accuracy" in losses.parts
             if watch.healthy(total, norm, phase, played=played, compare=alone):
                 optimizers[phase].step()
@@ -253,7 +254,7 @@ def _backward(
         losses.total.backward()
         return losses
     total = torch.zeros((), device=batch.clip.device)
-    said: dict[str, tuple[float, float]] = {}  # sum and weight: some terms are not in all parts
+    said: dict[str, tuple[Tensor, float]] = {}  # sum and weight: some terms are not in all parts
     for part in (batch.part(number, count) for number in range(count)):
         share = len(part.clip) / len(batch.clip)
         with autocast():
@@ -261,10 +262,19 @@ def _backward(
         (share * losses.total).backward()
         total = total + share * losses.total.detach()
         for name, value in losses.parts.items():
-            known, weight = said.get(name, (0.0, 0.0))
+            known, weight = said.get(name, (torch.zeros_like(value), 0.0))
             said[name] = (known + share * value, weight + share)
     means = {name: known / weight for name, (known, weight) in said.items()}
     return Losses(total=total, parts=means)
+
+
+def _read(losses: Losses, norm: Tensor) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """Loss, gradient norm and what the terms say, on the host: a GPU is waited for once a step."""
+    values = [losses.total.detach(), norm, *losses.parts.values()]
+    if norm.device.type == "cpu":
+        return values[0], norm, {name: float(value) for name, value in losses.parts.items()}
+    read = torch.stack([value.double() for value in values]).cpu()
+    return read[0], read[1], dict(zip(losses.parts, read[2:].tolist(), strict=True))
 
 
 def step_rng(seed: int, step: int, device: torch.device = CPU) -> torch.Generator:

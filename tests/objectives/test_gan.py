@@ -102,9 +102,9 @@ def test_the_penalty_is_gamma_times_the_mean_squared_gradient_of_real_and_fake()
     found = []
     for seed in range(40):
         losses = objective.loss("discriminator", batch(16), rng(seed), 0.5)
-        found.append(losses.parts["penalty"])
+        found.append(losses.parts["penalty"].item())
         assert losses.total.item() == pytest.approx(
-            losses.parts["d_loss"] + 2.0 * found[-1], rel=1e-4
+            losses.parts["d_loss"].item() + 2.0 * found[-1], rel=1e-4
         )
     assert sum(found) / len(found) == pytest.approx(768 * 0.01, rel=0.15)
 
@@ -161,7 +161,7 @@ def test_the_view_term_pulls_two_views_of_an_item_together() -> None:
     losses = objective.loss("discriminator", batch(8), rng(), 0.5)
     pure = gan(penalty=0.0, view=0.0).loss("discriminator", batch(8), rng(), 0.5)
     added = losses.total.item() - pure.total.item()
-    assert added == pytest.approx(losses.parts["view"], rel=1e-4)
+    assert added == pytest.approx(losses.parts["view"].item(), rel=1e-4)
 
 
 def test_an_eased_adversary_weighs_less() -> None:

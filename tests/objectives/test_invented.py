@@ -83,7 +83,7 @@ def test_fakes_get_a_class_of_their_own() -> None:
     objective = with_fakes.train()
     losses = objective.loss("classifier", mixed, rng(), 0.5)
     expected = sum(losses.parts[name] for name in ("cross_entropy", "agreement", "fake"))
-    assert losses.total.item() == pytest.approx(expected, rel=1e-5)
+    assert losses.total.item() == pytest.approx(float(expected), rel=1e-5)
     optimizer = torch.optim.Adam(objective.classifier.parameters(), lr=1e-2)
     first = losses.parts["fake"]
     for _ in range(30):

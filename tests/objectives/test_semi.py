@@ -80,7 +80,7 @@ def test_unlabelled_items_teach_the_classifier_and_not_the_teacher(frames: int) 
     losses = _loss(objective, items)
     assert losses.parts.keys() == {"cross_entropy", "train_accuracy", "agreement", "sure"}
     expected = losses.parts["cross_entropy"] + losses.parts["agreement"]
-    assert losses.total.item() == pytest.approx(expected, rel=1e-5)
+    assert losses.total.item() == pytest.approx(float(expected), rel=1e-5)
     losses.total.backward()
     assert all(p.grad is None for p in objective.average.parameters())
     before = objective.classifier.head.weight.grad
