@@ -49,7 +49,7 @@ GRID = {
     "kmeans": "k-means features + linear SVM",
     **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "motion")},
 }
-COUNTS = ("10", "100", "500", "all")  # labels per class
+COUNTS = ("10", "25", "100", "400", "500", "all")  # labels per class
 PAIRED = 2  # seeds that an interval needs
 DATA = {"cifar10": "CIFAR-10, 100 labels per class", "jhmdb": "J-HMDB, all labels"}
 
@@ -185,6 +185,10 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
         note += f" The adversary's own share in points, by labels per class: {'; '.join(shares)}."
     if found["disturbed"]:
         note += f" The machine was disturbed during {', '.join(found['disturbed'])}."
+    if found.get("note"):
+        note += f" {found['note'][0].upper()}{found['note'][1:]}."
+    if "gpu" in found["hardware"]:
+        data += f", on {found['hardware']['gpu']}"
     title = f"{data}: {budget}"
     lines, pictures = [*rows, "", note, ""], {}
     if len(counts) > 1:  # one number of labels is no line

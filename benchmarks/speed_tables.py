@@ -26,6 +26,7 @@ def speeds() -> list[str]:
         stall(),
         first_answer(),
         overload(),
+        gpu(),
     ]
 
 
@@ -266,6 +267,35 @@ def overload() -> str:
         *("99 % within, at half of it, ms", "First answer after, s", "Memory of its own, MB"),
     )
     return section("Overload, beside LitServe", head, rows, note)
+
+
+def gpu() -> str:
+    """A GPU at work, beside timm."""
+    found = read("gpu.json")
+    if found is None:
+        return ""
+    rows = []
+    for name, what in (("train", "A step of training"), ("infer", "Answers")):
+        block = found[name]
+        times = [f"{block['milliseconds'][who]['median']:.1f}" for who in ("ours", "timm")]
+        shares = [
+            f"{100 * block['share_of_peak'][who]['median']:.0f} %" for who in ("ours", "timm")
+        ]
+        rows.append((what, *times, _against(block["claim"], bar=True), *shares))
+    value, spread = median(found["data"]["ratio"])
+    reach = (
+        f"{100 * found['train']['peak_to_reach']:g} and {100 * found['infer']['peak_to_reach']:g}"
+    )
+    note = (
+        f"ViT of size {found['size']}, {found['batch']} pictures of {found['side']} x "
+        f"{found['side']}, bf16, {found['hardware']['gpu']}, whose fastest large product of "
+        f"matrices ran at {found['peak_tflops']:.0f} TFLOP/s; {reach} % of it were asked for. "
+        f"{found['compiled']['graph_breaks']} graph breaks. The whole step of `discern train` takes "
+        f"{value} times as long with its batches from memory as with one that stays ({spread}; "
+        f"{found['data']['to_reach']:g} allowed). `{found['command']}`"
+    )
+    head = ("What", "Ours, ms", "timm, ms", "Ours is so many times as fast", "Ours, of the peak")
+    return section("A GPU at work, both compiled", (*head, "timm, of the peak"), rows, note)
 
 
 def _against(claim: dict[str, Any] | None, *, bar: bool = False) -> str:
