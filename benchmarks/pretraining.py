@@ -224,7 +224,9 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         found = discern(
             "pretrain", folder, args, work / "pretrain", cell.seed, args.pretrain, *words
         )
-        return {name: found.get(name) for name in ("knn", "steps", "train_seconds", "command")}
+        names = ("knn", "steps", "train_seconds", "command")
+        looks = probed(work / "pretrain" / "log.jsonl")
+        return {name: found.get(name) for name in names} | {"probe": looks}
     count = [] if cell.labels == "all" else ["--labels", cell.labels]
     if cell.method in FITTED:
         discern("train", folder, args, work / cell.labels, cell.seed, 1.0, *count, "--steps", "1")
@@ -238,6 +240,17 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     shutil.rmtree(work / cell.labels / "checkpoints", ignore_errors=True)
     names = ("accuracy", "accuracy_interval", "validation_accuracy", "steps", "train_seconds")
     return {name: found.get(name) for name in (*names, "samples", "labels_used", "ece", "command")}
+
+
+def probed(log: Path) -> list[tuple[int, float]]:
+    """The k-NN probe through a pre-training: (step, accuracy), as far as there were labels."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [
+        (line["step"], round(line[name], 4))
+        for line in lines
+        for name in ("knn_images", "knn_clips")
+        if name in line
+    ]
 
 
 def with_lightly(

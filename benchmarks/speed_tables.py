@@ -290,9 +290,9 @@ def gpu() -> str:
         f"ViT of size {found['size']}, {found['batch']} pictures of {found['side']} x "
         f"{found['side']}, bf16, {found['hardware']['gpu']}, whose fastest large product of "
         f"matrices ran at {found['peak_tflops']:.0f} TFLOP/s; {reach} % of it were asked for. "
-        f"{found['compiled']['graph_breaks']} graph breaks. The whole step of `discern train` takes "
-        f"{value} times as long with its batches from memory as with one that stays ({spread}; "
-        f"{found['data']['to_reach']:g} allowed). `{found['command']}`"
+        f"{found['compiled']['graph_breaks']} graph breaks. The whole step of `discern train` "
+        f"takes {value} times as long with its batches from memory as with one that stays "
+        f"({spread}; {found['data']['to_reach']:g} allowed). `{found['command']}`"
     )
     head = ("What", "Ours, ms", "timm, ms", "Ours is so many times as fast", "Ours, of the peak")
     return section("A GPU at work, both compiled", (*head, "timm, of the peak"), rows, note)

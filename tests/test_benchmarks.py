@@ -352,3 +352,20 @@ def test_kmeans_features_are_those_of_the_paper_and_know_digits(
     svm = fit_svm(features[:1000], digits.target[:1000], 10, config=SvmConfig(kernel="linear"))
     right = svm.probabilities(features[1000:]).argmax(1) == digits.target[1000:]
     assert right.mean() > 0.9
+
+
+def test_operations_of_a_gpu_benchmark_are_those_that_torch_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import torch
+    from gpu import forward_operations, networks
+    from torch.utils.flop_counter import FlopCounterMode
+
+    args = argparse.Namespace(size="nano", side=64)
+    ours, theirs = networks(args, torch.device("cpu"))
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        ours(torch.zeros(2, 3, 1, 64, 64))
+    assert counted.get_total_flops() / 2 == pytest.approx(forward_operations(args), rel=0.04)
+    sizes = [sum(one.numel() for one in net.parameters()) for net in (ours, theirs)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.02)

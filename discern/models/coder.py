@@ -91,7 +91,8 @@ class Coder(nn.Module):
         covariance = self.covariance[kind]
         ridge = RIDGE * covariance.diagonal().mean() + 1e-8
         whole = covariance + ridge * torch.eye(len(covariance), device=covariance.device)
-        factor, _ = torch.linalg.cholesky_ex(whole)  # unchecked: a check makes a GPU wait
+        # a check would make a GPU wait
+        factor, _ = torch.linalg.cholesky_ex(whole, check_errors=whole.device.type == "cpu")
         centred = (raw - self.mean[kind]).T
         return torch.linalg.solve_triangular(factor, centred, upper=False).T
 

@@ -86,7 +86,7 @@ class Hardened(Supervised):
         clean, moved = self._logits(torch.cat([clip, worst]), progress).chunk(2)
         judged = self._judged(clean[:known], target)
         apart = divergence(clean, moved)
-        right = (clean.argmax(1) == moved.argmax(1)).float().mean().detach()
+        right = (clean.argmax(1) == moved.argmax(1)).float().mean()
         parts = judged.parts | {"apart": apart.detach(), "held": right}
         return Losses(total=judged.total + self.harden.beta * apart, parts=parts)
 

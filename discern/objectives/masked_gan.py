@@ -262,7 +262,7 @@ class MaskedGan(Objective):
             deceived = relativistic(whole_fake, whole_real.detach())
             fooled = fooled + config.global_adversary * deceived
             parts["d_whole"] = whole.detach()
-            parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean().detach())
+            parts.setdefault("d_accuracy", (whole_real > verdict.whole).float().mean())
         # those painted into a picture and those of noise alone: either may collapse
         alone = count - self._from_noise(count)
         spreads = [diversity(some.detach(), real) for some in (fake[:alone], fake[alone:])]
@@ -388,7 +388,7 @@ class MaskedGan(Objective):
         hide = 1 - self.config.adversary_keep
         keep = random_mask(len(altered), grid, hide, rng, tube=True, device=clip.device).keep
         logits = self.time_head(self.discriminator.backbone(altered, keep).pooled).float()
-        right = (logits.argmax(1) == what).float().mean().detach()
+        right = (logits.argmax(1) == what).float().mean()
         return F.cross_entropy(logits, what), {"time_accuracy": right}
 
     def _patches(self, clip: Tensor) -> Tensor:

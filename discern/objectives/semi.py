@@ -110,4 +110,4 @@ class Semi(Supervised):
             answer = F.normalize(answer / self.mean_answer, p=1, dim=1)
         sure = answer.amax(dim=1)
         sharp = F.normalize(answer ** (1 / semi.temperature), p=1, dim=1)
-        return sharp * (sure >= semi.threshold).unsqueeze(1), sure.mean().detach()
+        return sharp * (sure >= semi.threshold).unsqueeze(1), sure.mean()

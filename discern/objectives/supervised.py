@@ -99,7 +99,7 @@ class Supervised(Objective):
         """The loss of labelled items, [B, K] twice."""
         wider = with_margin(logits, target, self.config.margin, self.classifier.scale)
         loss = F.cross_entropy(wider, target, label_smoothing=self.config.label_smoothing)
-        right = (logits.argmax(1) == target.argmax(1)).float().mean().detach()
+        right = (logits.argmax(1) == target.argmax(1)).float().mean()
         return Losses(total=loss, parts={"cross_entropy": loss.detach(), "train_accuracy": right})
 
     def _logits(self, clip: Tensor, progress: float) -> Tensor:
@@ -148,7 +148,7 @@ def with_margin(logits: Tensor, target: Tensor, margin: float, scale: float) -> 
 def several_judged(logits: Tensor, target: Tensor) -> Losses:
     """Binary cross-entropy, summed over classes and averaged over items.  [B, K] twice"""
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
-    right = ((logits > 0) == (target > 0.5)).all(dim=1).float().mean().detach()
+    right = ((logits > 0) == (target > 0.5)).all(dim=1).float().mean()
     return Losses(total=loss, parts={"cross_entropy": loss.detach(), "train_accuracy": right})
 
 

@@ -23,6 +23,7 @@ from discern.recipes.images import sized
 from discern.report.records import read_object
 from discern.scale.precision import autocast, choose_precision
 from discern.threads import choose_threads, set_threads
+from discern.train.loop import step_rng
 from discern.train.run import RunConfig, build_objective, choose_device
 
 AUTO = "auto"
@@ -90,7 +91,7 @@ def seconds_per_step(config: RunConfig, kind: Kind) -> float:
         started = time.perf_counter()
         for phase in objective.players:
             with autocast(precision, device):
-                losses = objective.loss(phase, batch, rng, 0.5)
+                losses = objective.loss(phase, batch, step_rng(0, 0, device), 0.5)
             losses.total.backward()
         objective.zero_grad(set_to_none=True)
         if device.type == "cuda":

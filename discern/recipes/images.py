@@ -27,7 +27,7 @@ PRETRAIN_BATCH = 64  # items; each is seen in several views
 MAE_BATCH = 256  # items of one view: as many tokens a step
 TRAIN_BATCH = 128
 SEMI_BATCH = 192  # a third of it with labels
-# a GPU takes as long for a small batch as for one so many times larger
+# times as large: of small batches a GPU does little but wait for its processor
 GPU_PRETRAIN, GPU_TRAIN = 8, 4
 # below, and on clips, it was not seen to help: in the half minute of the demo it lost 20 points
 SEMI_MINUTES, SEMI_STEPS = 2.0, 500

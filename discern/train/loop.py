@@ -271,8 +271,6 @@ def _backward(
 def _read(losses: Losses, norm: Tensor) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Loss, gradient norm and what the terms say, on the host: a GPU is waited for once a step."""
     values = [losses.total.detach(), norm, *losses.parts.values()]
-    if norm.device.type == "cpu":
-        return values[0], norm, {name: float(value) for name, value in losses.parts.items()}
     read = torch.stack([value.double() for value in values]).cpu()
     return read[0], read[1], dict(zip(losses.parts, read[2:].tolist(), strict=True))
 

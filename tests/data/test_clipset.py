@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from discern.clip import Kind
+from discern.data import clipset
 from discern.data.badfiles import BadFiles
 from discern.data.clipset import UNLABELLED, clip_sets, load_all
 from discern.data.items import Item
@@ -64,6 +67,29 @@ def test_too_many_bad_items_end_the_run() -> None:
     source.broken = {1, 4}
     with pytest.raises(DataError, match="2 of 6 items cannot be read"):
         load_all([source.clip_set(Kind.IMAGE)], BadFiles(None, allowed=0.3), 10**9)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9], ids=["threads", "none"])
+def test_slow_items_are_read_by_threads_and_quick_ones_without(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clipset, "QUICK", seconds)
+    source = MadeUp(100)
+    source.broken = {1, 64, 99}
+    readers = set()
+    read = source.read
+
+    def noticed(index: int) -> Any:
+        readers.add(threading.get_ident())
+        return read(index)
+
+    monkeypatch.setattr(source, "read", noticed)
+    items, bad = source.clip_set(Kind.IMAGE), BadFiles(None, allowed=0.5)
+    load_all([items], bad, 10**9)
+    assert sorted(bad.reasons) == ["image-1", "image-64", "image-99"]
+    assert sorted(source.reads) == list(range(100))  # each once
+    assert _numbers(items.take(np.arange(97))) == [i for i in range(100) if i not in (1, 64, 99)]
+    assert (len(readers) > 1) == (seconds == 0.0)
 
 
 def test_what_does_not_fit_stays_where_it_is() -> None:

@@ -1,0 +1,39 @@
+"""What a recipe changes where it runs on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from discern.recipes import images
+from discern.recipes.train import configured
+from discern.train.run import RunConfig
+
+
+@pytest.mark.parametrize(
+    ("recipe", "times"), [(images.masked_gan(), 8), (images.mae(), 8), (images.semi(), 4)]
+)
+def test_batches_are_larger_on_a_gpu_alone(recipe: RunConfig, times: int) -> None:
+    usual = recipe.data.loader.batch_size
+    assert images.for_device(recipe, ["device=cpu"]).data.loader.batch_size == usual
+    there = images.for_device(recipe, ["device=cuda"])
+    assert there.data.loader.batch_size == times * usual
+    assert there.objective == recipe.objective and there.optim == recipe.optim
+
+
+def test_who_names_a_batch_size_gets_it_on_a_gpu_too() -> None:
+    def tuned(batch: int | None, *overrides: str) -> int:
+        config = configured(
+            images.supervised(),
+            lambda one: one,
+            None,
+            size=None,
+            seed=0,
+            batch=batch,
+            rate=None,
+            overrides=["device=cuda", *overrides],
+        )
+        return config.data.loader.batch_size
+
+    assert tuned(None) == 4 * images.TRAIN_BATCH
+    assert tuned(10) == 10
+    assert tuned(None, "data.loader.batch_size=12") == 12
