@@ -187,7 +187,7 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
         note += f" The machine was disturbed during {', '.join(found['disturbed'])}."
     if found.get("note"):
         note += f" {found['note'][0].upper()}{found['note'][1:]}."
-    if "gpu" in found["hardware"]:
+    if "gpu" in found.get("hardware", {}):
         data += f", on {found['hardware']['gpu']}"
     title = f"{data}: {budget}"
     lines, pictures = [*rows, "", note, ""], {}

@@ -39,3 +39,39 @@ def test_a_block_that_was_freed_needs_no_new_pages() -> None:
         for how in ("plain", "keep")
     }
     assert found["keep"] < 100 and found["plain"] > 10 * found["keep"] + 100, found
+
+
+HEAPS = """
+import re, sys, threading
+from discern.heap import share_heaps
+assert "share" not in sys.argv or share_heaps()
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+at_once = threading.Barrier(12)
+def use():
+    at_once.wait()
+    for _ in range(200):
+        libc.malloc(ctypes.c_size_t(4000))
+    at_once.wait()
+threads = [threading.Thread(target=use) for _ in range(12)]
+for one in threads: one.start()
+for one in threads: one.join()
+# a heap of a thread begins where 64 MB of address space begin
+maps = [line.split() for line in open("/proc/self/maps")]
+spans = [[int(end, 16) for end in one[0].split("-")] for one in maps]
+print(len({start >> 26 for start, end in spans if start % (1 << 26) == 0 and start > 1 << 40}))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_threads_share_few_heaps() -> None:
+    found = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", HEAPS, how], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for how in ("plain", "share")
+    }
+    assert found["share"] <= 2 < found["plain"], found

@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from discern.heap import share_heaps
 from discern.serve.app import make_app
 from discern.serve.door import Door
 from discern.serve.engine import Engine
@@ -63,6 +64,7 @@ def from_environment() -> FastAPI:
 
 def guarded(config: ServeConfig) -> FastAPI:
     """The service, whose gate and limits the connections know."""
+    share_heaps()
     app = make_app(config)
     # all that torch has loaded would be searched for garbage again and again, and while that
     # goes on nobody gets an answer
