@@ -20,7 +20,7 @@ from fault_table import faults
 from headline import headline
 from plot import accuracy_against_labels
 from scale_tables import curves, forecasts
-from serving_tables import exports, requests, soak, watch
+from serving_tables import exports, requests, soak, watch, wheel
 from speed_tables import speeds
 from tables import HANDCRAFTED, SETS, mean, read
 from use_tables import actions, faces, vehicles
@@ -74,6 +74,7 @@ def main() -> int:
         gallery(),
         faults(),
         exports(),
+        wheel(),
         requests(),
         soak(),
         watch(),

@@ -1,10 +1,10 @@
-"""Tables about exports, requests and the watch over a training, for RESULTS.md."""
+"""Tables about exports, what is served, and the watch over a training, for RESULTS.md."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tables import read
+from tables import read, section
 
 
 def exports() -> str:
@@ -46,6 +46,24 @@ def requests() -> str:
         f"`{found['command']}`"
     )
     return "\n".join(["### Requests of strangers", "", text, ""])
+
+
+def wheel() -> str:
+    """From the wheel to the page, as README has it."""
+    found = read("wheel.json")
+    if found is None:
+        return ""
+    rows = [(what, f"{seconds:.0f}") for what, seconds in found["seconds"].items()]
+    rows.append(("**all of it**", f"**{found['total_seconds']:.0f}**"))
+    size, torch = found["megabytes"], found["installed"]["torch"]
+    note = (
+        f"{found['to_reach']:.0f} seconds were allowed. The page has {found['page_bytes']:,} bytes, "
+        f"and a picture was named. The wheel has {size['whole']:.1f} MB, {size['code']:.1f} of them "
+        f"without the weights. torch {torch}, {found['hardware']['cores']} cores of "
+        f"{found['hardware']['cpu']}; how long pip takes is a matter of the line. "
+        f"`{found['command']}`"
+    )
+    return section("From the wheel to an answer on the page", ("What", "Seconds"), rows, note)
 
 
 def soak() -> str:
