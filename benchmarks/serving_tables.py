@@ -57,9 +57,9 @@ def wheel() -> str:
     rows.append(("**all of it**", f"**{found['total_seconds']:.0f}**"))
     size, torch = found["megabytes"], found["installed"]["torch"]
     note = (
-        f"{found['to_reach']:.0f} seconds were allowed. The page has {found['page_bytes']:,} bytes, "
-        f"and a picture was named. The wheel has {size['whole']:.1f} MB, {size['code']:.1f} of them "
-        f"without the weights. torch {torch}, {found['hardware']['cores']} cores of "
+        f"{found['to_reach']:.0f} seconds were allowed. The page has {found['page_bytes']:,} "
+        f"bytes, and a picture was named. The wheel has {size['whole']:.1f} MB, "
+        f"{size['code']:.1f} of them without the weights. torch {torch}, {found['hardware']['cores']} cores of "
         f"{found['hardware']['cpu']}; how long pip takes is a matter of the line. "
         f"`{found['command']}`"
     )
