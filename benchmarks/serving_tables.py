@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 from tables import read, section
@@ -38,11 +39,14 @@ def requests() -> str:
     found = read("odd_requests.json")
     if found is None:
         return ""
+    looks = found["memory_megabytes"]
+    third, last = (looks[part * len(looks) // 4 :][: len(looks) // 4] for part in (2, 3))
     text = (
         f"{found['requests']:,} odd requests: {found['faults']} answers of 500 and above that are "
         f"not a full queue's, {found['leaks']} with a path or a trace; the server "
         f"{'lives' if found['alive'] else 'is dead'}, holds {found['files_grown']} files more and "
-        f"{found['memory_grown_bytes'] / 2**20:.0f} MB more than after the first 3,000. "
+        f"{found['memory_grown_bytes'] / 2**20:.0f} MB more than after the first 3,000; "
+        f"from the third quarter to the last it changed by {fmean(last) - fmean(third):+.1f} MB. "
         f"`{found['command']}`"
     )
     return "\n".join(["### Requests of strangers", "", text, ""])
@@ -59,8 +63,9 @@ def wheel() -> str:
     note = (
         f"{found['to_reach']:.0f} seconds were allowed. The page has {found['page_bytes']:,} "
         f"bytes, and a picture was named. The wheel has {size['whole']:.1f} MB, "
-        f"{size['code']:.1f} of them without the weights. torch {torch}, {found['hardware']['cores']} cores of "
-        f"{found['hardware']['cpu']}; how long pip takes is a matter of the line. "
+        f"{size['code']:.1f} of them without the weights. torch {torch}, "
+        f"{found['hardware']['cores']} cores of {found['hardware']['cpu']}; how long pip takes is a "
+        "matter of the line. "
         f"`{found['command']}`"
     )
     return section("From the wheel to an answer on the page", ("What", "Seconds"), rows, note)
