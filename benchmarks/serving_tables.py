@@ -64,8 +64,8 @@ def wheel() -> str:
         f"{found['to_reach']:.0f} seconds were allowed. The page has {found['page_bytes']:,} "
         f"bytes, and a picture was named. The wheel has {size['whole']:.1f} MB, "
         f"{size['code']:.1f} of them without the weights. torch {torch}, "
-        f"{found['hardware']['cores']} cores of {found['hardware']['cpu']}; how long pip takes is a "
-        "matter of the line. "
+        f"{found['hardware']['cores']} cores of {found['hardware']['cpu']}; how long pip takes is "
+        "a matter of the line. "
         f"`{found['command']}`"
     )
     return section("From the wheel to an answer on the page", ("What", "Seconds"), rows, note)
