@@ -37,6 +37,16 @@ def accuracies() -> Iterator[Row]:
             f"from scratch for 20 minutes {mean(said.get('scratch_long'), ' (one seed)')}, "
             + _best(said),
         )
+    found = read("pretraining_cifar10_3.5+1.2.json")
+    if found is not None:
+        said, minutes = found["summary"]["400"], found["minutes"]
+        yield (
+            f"CIFAR-10, 400 labels a class, {minutes['pretrain']:g} and {minutes['tune']:g} minutes "
+            f"of an {found['hardware']['gpu']} that several trainings share",
+            mean(said["all"]),
+            f"views alone {mean(said['view'])}, from scratch for all minutes "
+            + mean(said["scratch"]),
+        )
     found = read("few_labels_jhmdb_15+5.json")
     if found is not None and _is_claim(found["summary"].get("pretrained")):
         said = found["summary"]
@@ -93,6 +103,11 @@ def speeds() -> Iterator[Row]:
     found = read("finetune.json")
     if found is not None:
         yield _claimed("Tuning from JPEGs, fp32", found["claims"])
+    found = read("gpu.json")
+    if found is not None:
+        ratios = [found[one]["claim"]["ratio"]["median"] for one in ("train", "infer")]
+        what = f"ViT-B on an {found['hardware']['gpu']}, a step and answers, both compiled"
+        yield what, " and ".join(f"{one:.2f}" for one in ratios) + " times", "timm"
     found = read("export.json")
     if found is not None:
         spans = [
