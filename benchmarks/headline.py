@@ -41,8 +41,8 @@ def accuracies() -> Iterator[Row]:
     if found is not None:
         said, minutes = found["summary"]["400"], found["minutes"]
         yield (
-            f"CIFAR-10, 400 labels a class, {minutes['pretrain']:g} and {minutes['tune']:g} minutes "
-            f"of an {found['hardware']['gpu']} that several trainings share",
+            f"CIFAR-10, 400 labels a class, {minutes['pretrain']:g} and {minutes['tune']:g} "
+            f"minutes of an {found['hardware']['gpu']} that several trainings share",
             mean(said["all"]),
             f"views alone {mean(said['view'])}, from scratch for all minutes "
             + mean(said["scratch"]),

@@ -30,6 +30,7 @@ from typing import Any
 import psutil
 from faults import mutated
 from few_labels import HERE, commit, hardware, versions
+from ports import free_port
 
 COUNT, WARM_UP, CLIENTS = 100_000, 3_000, 4
 LOOK = 20.0  # seconds between two looks at the memory
@@ -253,9 +254,7 @@ def started(home: Path) -> tuple[subprocess.Popen[bytes], int]:
     model, run = a_model(home / "model"), home / "run"
     (run / "samples").mkdir(parents=True)
     (run / "config.json").write_text(json.dumps({"verb": "train"}))
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     words = [sys.executable, "-m", "discern", "serve", str(model), "--port", str(port)]
     words += ["--gallery", str(home / "g"), "--may-enroll", "--watch", str(run)]
     log = open(home / "server.log", "wb")  # noqa: SIM115  # as long as the server

@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from few_labels import HERE, commit, hardware, interval, versions
+from ports import free_port
 from rounds import summary
 
 TABLE = HERE / "results" / "overload.json"
@@ -161,9 +162,7 @@ def main() -> None:
 
 
 def started(name: str, model: Path, home: Path) -> tuple[subprocess.Popen[bytes], int]:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
+    port = free_port()
     words = [sys.executable, "-m", "discern", "serve", str(model), "--port", str(port)]
     if name == "litserve":
         (home / "peer.py").write_text(PEER)

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from few_labels import HERE, commit, hardware, unpacked
+from ports import free_port
 
 WHEEL = next(iter(sorted((HERE.parent / "dist" / "release").glob("discern-*.whl"))), None)
 TO_REACH = 300.0  # seconds in all
@@ -113,12 +113,6 @@ def asked(port: int, picture: Path) -> tuple[bytes, Any]:
     request = urllib.request.Request(home + "/v1/predict", body, kind)
     with urllib.request.urlopen(request, timeout=60) as reply:
         return page, json.loads(reply.read())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def megabytes() -> dict[str, float]:
