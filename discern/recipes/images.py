@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from discern import config as configuration
 from discern.data.loader import LoaderConfig
 from discern.errors import UsageError
@@ -19,7 +21,7 @@ from discern.objectives.masked_gan import MaskedGanConfig
 from discern.recipes.uses import USES
 from discern.train.loop import LoopConfig
 from discern.train.optim import OptimConfig
-from discern.train.run import DataConfig, RunConfig, choose_device
+from discern.train.run import DataConfig, RunConfig
 
 PRETRAIN_MINUTES = 15.0
 TRAIN_MINUTES = 5.0
@@ -145,7 +147,8 @@ def tuning(objective: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 def for_device(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration with larger batches where it, with `overrides`, runs on a GPU."""
-    if choose_device(configuration.override(config, overrides).device).type != "cuda":
+    wanted = configuration.override(config, overrides).device
+    if not (torch.cuda.is_available() if wanted == "auto" else wanted.startswith("cuda")):
         return config
     loader = config.data.loader
     times = GPU_TRAIN if config.objective in TUNING else GPU_PRETRAIN

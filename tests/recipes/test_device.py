@@ -20,6 +20,16 @@ def test_batches_are_larger_on_a_gpu_alone(recipe: RunConfig, times: int) -> Non
     assert there.objective == recipe.objective and there.optim == recipe.optim
 
 
+@pytest.mark.parametrize("gpu", [True, False])
+def test_auto_is_the_gpu_where_there_is_one(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    recipe = images.masked_gan()
+    found = images.for_device(recipe, ["device=auto"])
+    assert (found != recipe) == gpu
+    # a device that does not exist is told where settings are checked
+    assert images.for_device(recipe, ["device=tpu"]) == recipe
+
+
 def test_who_names_a_batch_size_gets_it_on_a_gpu_too() -> None:
     def tuned(batch: int | None, *overrides: str) -> int:
         config = configured(

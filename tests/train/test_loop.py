@@ -552,7 +552,7 @@ def test_a_sign_of_a_collapse_is_not_read_from_an_earlier_step(
     def loss(*values: Any) -> Any:
         losses = plain(*values)
         if "d_accuracy" in losses.parts:
-            losses.parts["d_accuracy"] = 1.0
+            losses.parts["d_accuracy"] = torch.tensor(1.0)
         return losses
 
     objective.loss = loss  # type: ignore[method-assign]
