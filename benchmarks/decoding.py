@@ -29,7 +29,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from few_labels import commit, hardware, unpacked  # noqa: E402
 from PIL import Image  # noqa: E402
-from rounds import interleaved, one_core, summary, times_faster  # noqa: E402
+from rounds import interleaved, one_core, repeated, summary, times_faster  # noqa: E402
 
 from discern.data.decode import decode  # noqa: E402
 from discern.data.limits import Limits  # noqa: E402
@@ -165,14 +165,6 @@ def of_picture(photographs: np.ndarray, name: str, rounds: int) -> dict[str, Any
             for peer, bar in zip(("torchvision", "timm"), bars, strict=True)
         },
     }
-
-
-def repeated(make: Callable[[], object], times: int) -> Callable[[], None]:
-    def run() -> None:
-        for _ in range(times):
-            make()
-
-    return run
 
 
 def clip(photographs: np.ndarray, codec: str, group: int, out: Path) -> bytes:

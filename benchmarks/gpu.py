@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from few_labels import HERE, commit, hardware, versions
 from peers import timm_vit
-from rounds import interleaved, summary, times_faster
+from rounds import interleaved, repeated, summary, times_faster
 from torch.nn import functional as F
 
 from discern.clip import Kind
@@ -43,7 +43,13 @@ CLASSES, PATCH, ITEMS = 1000, 16, 2048
 STEPS = 8  # of a round
 TO_REACH = {"train": 1.1, "train_peak": 0.4, "infer_peak": 0.5, "data": 1.1}
 Step = Callable[[], object]
-Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Network(NamedTuple):
+    """Pictures [B, 3, H, W] to logits, and the module that does it."""
+
+    ask: Callable[[torch.Tensor], torch.Tensor]
+    module: torch.nn.Module
 
 
 def main() -> None:
@@ -81,15 +87,19 @@ def beside_timm(
 ) -> None:
     """Training and inference of both networks, written into `found`."""
     ours, theirs = networks(args, device)
-    pair: dict[str, tuple[Network, torch.nn.Module]] = {
-        "ours": (lambda clip: ours(clip.unsqueeze(2)), ours),
-        "timm": (theirs, theirs),
+    pair = {
+        "ours": Network(lambda clip: ours(clip.unsqueeze(2)), ours),
+        "timm": Network(theirs, theirs),
     }
     found["parameters"] = {
-        name: sum(one.numel() for one in owner.parameters()) for name, (_, owner) in pair.items()
+        name: sum(one.numel() for one in network.module.parameters())
+        for name, network in pair.items()
     }
+    shape = (args.batch, 3, args.side, args.side)
+    clip = torch.randint(0, 256, shape, device=device).byte()
+    label = torch.randint(0, CLASSES, (args.batch,), device=device)
     for name, passes, work in (("train", 3.0, training_step), ("infer", 1.0, answer)):
-        steps = {one: work(*both, args, device) for one, both in pair.items()}
+        steps = {one: work(network, clip, label) for one, network in pair.items()}
         found[name] = compared(steps, args, peak, passes, name)
         found["compiled"] = compiled_facts()
         save(args, found)
@@ -112,21 +122,13 @@ def networks(args: argparse.Namespace, device: torch.device) -> tuple[Classifier
     return ours, theirs
 
 
-def training_step(
-    network: Network,
-    owner: torch.nn.Module,
-    args: argparse.Namespace,
-    device: torch.device,
-) -> Step:
-    clip = torch.randint(0, 256, (args.batch, 3, args.side, args.side), device=device).byte()
-    label = torch.randint(0, CLASSES, (args.batch,), device=device)
-    optimizer = torch.optim.AdamW(owner.parameters(), lr=1e-4, fused=True)
-    owner.train()
+def training_step(network: Network, clip: torch.Tensor, label: torch.Tensor) -> Step:
+    optimizer = torch.optim.AdamW(network.module.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
-        owner.train()
-        with autocast("bf16", device):
-            loss = F.cross_entropy(network(to_float(clip)).float(), label)
+        network.module.train()
+        with autocast("bf16", clip.device):
+            loss = F.cross_entropy(network.ask(to_float(clip)).float(), label)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -134,38 +136,45 @@ def training_step(
     return step
 
 
-def answer(
-    network: Network,
-    owner: torch.nn.Module,
-    args: argparse.Namespace,
-    device: torch.device,
-) -> Step:
-    clip = torch.randint(0, 256, (args.batch, 3, args.side, args.side), device=device).byte()
-
+def answer(network: Network, clip: torch.Tensor, label: torch.Tensor) -> Step:
     @torch.no_grad()
     def step() -> None:
-        owner.eval()
-        with autocast("bf16", device):
-            network(to_float(clip))
+        network.module.eval()
+        with autocast("bf16", clip.device):
+            network.ask(to_float(clip))
 
     return step
+
+
+def per_step(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Seconds of a step in each round."""
+
+    def waited(step: Step) -> Step:
+        many = repeated(step, STEPS)
+
+        def run() -> None:
+            many()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+
+        return run
+
+    seconds = interleaved({one: waited(step) for one, step in steps.items()}, rounds)
+    return {one: [value / STEPS for value in values] for one, values in seconds.items()}
+
+
+def milliseconds(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    return {one: summary([1e3 * value for value in values]) for one, values in seconds.items()}
 
 
 def compared(
     steps: dict[str, Step], args: argparse.Namespace, peak: float, passes: float, name: str
 ) -> dict[str, Any]:
     """Milliseconds of a step, the share of the peak, and how many times faster ours is."""
-    seconds = {
-        one: [value / STEPS for value in values]
-        for one, values in interleaved(
-            {one: repeated(step, STEPS) for one, step in steps.items()}, args.rounds
-        ).items()
-    }
+    seconds = per_step(steps, args.rounds)
     operations = passes * forward_operations(args) * args.batch
     block: dict[str, Any] = {
-        "milliseconds": {
-            one: summary([1e3 * value for value in values]) for one, values in seconds.items()
-        },
+        "milliseconds": milliseconds(seconds),
         "share_of_peak": {
             one: summary([operations / value / peak for value in values])
             for one, values in seconds.items()
@@ -216,22 +225,12 @@ def with_and_without_data(args: argparse.Namespace, device: torch.device) -> dic
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    seconds = {
-        one: [value / STEPS for value in values]
-        for one, values in interleaved(
-            {
-                "with": repeated(lambda: step(True), STEPS),
-                "without": repeated(lambda: step(False), STEPS),
-            },
-            args.rounds,
-        ).items()
-    }
+    steps: dict[str, Step] = {"with": lambda: step(True), "without": lambda: step(False)}
+    seconds = per_step(steps, args.rounds)
     batches.close()  # type: ignore[attr-defined]
     ratios = [one / other for one, other in zip(seconds["with"], seconds["without"], strict=True)]
     return {
-        "milliseconds": {
-            one: summary([1e3 * value for value in values]) for one, values in seconds.items()
-        },
+        "milliseconds": milliseconds(seconds),
         "ratio": summary(ratios),
         "to_reach": TO_REACH["data"],
     }
@@ -246,16 +245,6 @@ def _pictures(args: argparse.Namespace, size: PreprocessConfig) -> Any:
     drawn = np.random.default_rng(0).integers(0, 256, (ITEMS, 1, args.side, args.side, 3))
     chosen.memory = drawn.astype(np.uint8)
     return chosen
-
-
-def repeated(step: Step, times: int) -> Callable[[], None]:
-    def run() -> None:
-        for _ in range(times):
-            step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    return run
 
 
 def peak_operations(device: torch.device, side: int = 8192, rounds: int = 10) -> float:

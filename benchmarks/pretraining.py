@@ -125,7 +125,8 @@ def main() -> None:
     command = " ".join(["python", "benchmarks/pretraining.py", *sys.argv[1:]])
     done |= {"command": command.replace(str(args.out), "OUT"), "data": args.data}
     done |= {"minutes": {"pretrain": args.pretrain, "tune": args.tune}, "hardware": hardware()}
-    done |= {"size": args.size, "threads": threads_each(args.at_once), "note": args.note}
+    done |= {"size": args.size, "threads": threads_each(args.at_once)}
+    done |= {"note": args.note or done.get("note")}
     few_labels.SETS[args.data] = {"labels": None, "settings": settings(args)}
     folder = unpacked(args.data, args.out)
     one_writes = threading.Lock()

@@ -35,6 +35,16 @@ def interleaved(
     return seconds
 
 
+def repeated(work: Callable[[], object], times: int) -> Callable[[], None]:
+    """The same work so often, as one contender."""
+
+    def run() -> None:
+        for _ in range(times):
+            work()
+
+    return run
+
+
 def summary(values: list[float]) -> dict[str, Any]:
     """Median, an interval for it that holds 95 % of resampled medians, and all rounds."""
     draw = random.Random(2)

@@ -39,17 +39,25 @@ def requests() -> str:
     found = read("odd_requests.json")
     if found is None:
         return ""
-    looks = found["memory_megabytes"]
-    third, last = (looks[part * len(looks) // 4 :][: len(looks) // 4] for part in (2, 3))
     text = (
         f"{found['requests']:,} odd requests: {found['faults']} answers of 500 and above that are "
         f"not a full queue's, {found['leaks']} with a path or a trace; the server "
         f"{'lives' if found['alive'] else 'is dead'}, holds {found['files_grown']} files more and "
-        f"{found['memory_grown_bytes'] / 2**20:.0f} MB more than after the first 3,000; "
-        f"from the third quarter to the last it changed by {fmean(last) - fmean(third):+.1f} MB. "
+        f"{found['memory_grown_bytes'] / 2**20:.0f} MB more than after the first "
+        f"3,000{_lately(found['memory_megabytes'])}. "
         f"`{found['command']}`"
     )
     return "\n".join(["### Requests of strangers", "", text, ""])
+
+
+def _lately(looks: list[float]) -> str:
+    """What memory does once it has grown to what it needs; nothing of a short run."""
+    if len(looks) < 8:
+        return ""
+    third, last = (looks[part * len(looks) // 4 :][: len(looks) // 4] for part in (2, 3))
+    return (
+        f"; from the third quarter to the last it changed by {fmean(last) - fmean(third):+.1f} MB"
+    )
 
 
 def wheel() -> str:

@@ -30,14 +30,7 @@ print(faults() - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_a_block_that_was_freed_needs_no_new_pages() -> None:
-    found = {
-        how: int(
-            subprocess.run(
-                [sys.executable, "-c", BLOCKS, how], capture_output=True, text=True, check=True
-            ).stdout
-        )
-        for how in ("plain", "keep")
-    }
+    found = _printed(BLOCKS, "keep")
     assert found["keep"] < 100 and found["plain"] > 10 * found["keep"] + 100, found
 
 
@@ -66,12 +59,17 @@ print(len({start >> 26 for start, end in spans if start % (1 << 26) == 0 and sta
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_threads_share_few_heaps() -> None:
-    found = {
+    found = _printed(HEAPS, "share")
+    assert found["share"] <= 2 < found["plain"], found
+
+
+def _printed(program: str, way: str) -> dict[str, int]:
+    """The number that a process of its own prints, plainly and that way."""
+    return {
         how: int(
             subprocess.run(
-                [sys.executable, "-c", HEAPS, how], capture_output=True, text=True, check=True
+                [sys.executable, "-c", program, how], capture_output=True, text=True, check=True
             ).stdout
         )
-        for how in ("plain", "share")
+        for how in ("plain", way)
     }
-    assert found["share"] <= 2 < found["plain"], found

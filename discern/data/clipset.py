@@ -25,7 +25,7 @@ UNLABELLED = -1
 STAND_INS = 10  # items that are tried in place of one that cannot be read
 DECODER_THREADS = 2  # Pillow and PyAV release the interpreter lock while they decode
 # seconds of an item below which threads would lose more by waiting for that lock, and items tried
-QUICK, TRIED = 1.5e-3, 32
+QUICK, TRIED = 1e-3, 32
 
 Progress = Callable[[int, int], None]  # (done, total)
 

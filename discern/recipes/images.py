@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from discern import config as configuration
 from discern.data.loader import LoaderConfig
 from discern.errors import UsageError
@@ -21,7 +19,7 @@ from discern.objectives.masked_gan import MaskedGanConfig
 from discern.recipes.uses import USES
 from discern.train.loop import LoopConfig
 from discern.train.optim import OptimConfig
-from discern.train.run import DataConfig, RunConfig
+from discern.train.run import DataConfig, RunConfig, wants_gpu
 
 PRETRAIN_MINUTES = 15.0
 TRAIN_MINUTES = 5.0
@@ -29,8 +27,10 @@ PRETRAIN_BATCH = 64  # items; each is seen in several views
 MAE_BATCH = 256  # items of one view: as many tokens a step
 TRAIN_BATCH = 128
 SEMI_BATCH = 192  # a third of it with labels
-# times as large: of small batches a GPU does little but wait for its processor
+# times as large, of small frames: of few of them a GPU does little but wait for its processor;
+# large ones keep it busy, and fill its memory
 GPU_PRETRAIN, GPU_TRAIN = 8, 4
+GPU_PIXELS = 2048 * 32 * 32  # of a frame of each view in a batch that is made larger, at most
 # below, and on clips, it was not seen to help: in the half minute of the demo it lost 20 points
 SEMI_MINUTES, SEMI_STEPS = 2.0, 500
 DROP_PATH = 0.1  # while tuning
@@ -146,13 +146,16 @@ def tuning(objective: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def for_device(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration with larger batches where it, with `overrides`, runs on a GPU."""
-    wanted = configuration.override(config, overrides).device
-    if not (torch.cuda.is_available() if wanted == "auto" else wanted.startswith("cuda")):
+    """The shaped configuration, with larger batches where it, with `overrides`, runs on a GPU."""
+    wanted = configuration.override(config, overrides)
+    if not wants_gpu(wanted.device):
         return config
-    loader = config.data.loader
+    size, loader = wanted.data.preprocess, config.data.loader
     times = GPU_TRAIN if config.objective in TUNING else GPU_PRETRAIN
-    loader = replace(loader, batch_size=times * loader.batch_size)
+    seen = config.masked_gan
+    views = seen.views if config.objective == "masked_gan" and seen.view > 0 else 1
+    most = min(times * loader.batch_size, GPU_PIXELS // (views * size.height * size.width))
+    loader = replace(loader, batch_size=max(loader.batch_size, most))
     return replace(config, data=replace(config.data, loader=loader))
 
 

@@ -71,8 +71,7 @@ def pretrain(
     """
     specs = [sources] if isinstance(sources, str) else list(sources)
     source = open_checked(specs)
-    config = images.for_device(replace(images.recipe(recipe), seed=seed), overrides)
-    config = images.sized(config, size)
+    config = images.sized(replace(images.recipe(recipe), seed=seed), size)
     require_one_encoder(base, size)
     start = None if base is None else load_start(base)
     shape = partial(shaped_for, source=source)
@@ -86,7 +85,7 @@ def pretrain(
         config = replace(config, data=replace(config.data, preprocess=preprocess))
         if start.public:
             config = images.from_public(config)
-    config = configuration.override(config, overrides)
+    config = configuration.override(images.for_device(config, overrides), overrides)
     config = replace(config, loop=budgeted(config.loop, minutes, steps, images.PRETRAIN_MINUTES))
     within_bounds(config, pretraining=True)
     settings = {"source": specs, "base": None if base is None else str(base)}

@@ -140,7 +140,7 @@ def configured(
     overrides: Sequence[str],
 ) -> RunConfig:
     """The settings of a tuning; `shape` gives canvas and patch where there is no base."""
-    config = images.for_device(replace(recipe, seed=seed), overrides)
+    config = replace(recipe, seed=seed)
     if batch is not None:
         loader = replace(config.data.loader, batch_size=batch)
         config = replace(config, data=replace(config.data, loader=loader))
@@ -155,6 +155,8 @@ def configured(
         )
         if start.public:
             config = images.from_public(config)
+    if batch is None:
+        config = images.for_device(config, overrides)
     config = replace(config, backbone=replace(config.backbone, drop_path=images.DROP_PATH))
     if rate is not None:
         config = replace(config, optim=replace(config.optim, rate=rate))

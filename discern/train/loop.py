@@ -47,7 +47,7 @@ class LoopConfig:
     micro_batches: int = 1  # parts of a batch that are computed one after the other: less memory
     recompute: bool = False  # blocks are computed twice instead of kept: less memory
     divide: bool = False  # blocks over ranks, each keeping its part of them: less memory
-    compile: bool = False  # blocks, on a GPU: pays in trainings of many minutes
+    compile: bool = False  # blocks, on a GPU; it takes a while first
 
 
 @dataclass(kw_only=True)

@@ -275,10 +275,15 @@ def compile_blocks(network: nn.Module) -> None:
             module.compile()
 
 
-def choose_device(wanted: str) -> torch.device:
+def wants_gpu(wanted: str) -> bool:
     """`auto` is the GPU where there is one."""
+    return torch.cuda.is_available() if wanted == "auto" else wanted.startswith("cuda")
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device that a setting names."""
     if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = "cuda" if wants_gpu(wanted) else "cpu"
     device = torch.device(wanted)
     return current().device if device.type == "cuda" and current().world > 1 else device
 

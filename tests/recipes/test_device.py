@@ -20,6 +20,16 @@ def test_batches_are_larger_on_a_gpu_alone(recipe: RunConfig, times: int) -> Non
     assert there.objective == recipe.objective and there.optim == recipe.optim
 
 
+@pytest.mark.parametrize(("side", "size"), [(32, 512), (64, 128), (96, 64), (224, 64)])
+def test_batches_of_large_frames_stay_as_they_are(side: int, size: int) -> None:
+    canvas = [f"data.preprocess.height={side}", f"data.preprocess.width={side}"]
+    there = images.for_device(images.masked_gan(), ["device=cuda", *canvas])
+    assert there.data.loader.batch_size == size
+    # one view of an item takes the room of one
+    alone = images.for_device(images.mae(), ["device=cuda", *canvas])
+    assert alone.data.loader.batch_size == max(4 * size, images.MAE_BATCH)
+
+
 @pytest.mark.parametrize("gpu", [True, False])
 def test_auto_is_the_gpu_where_there_is_one(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)

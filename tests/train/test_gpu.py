@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from discern.clip import Kind
-from discern.data.loader import Loader, LoaderConfig, Position
+from discern.data.loader import Loader, LoaderConfig
 from discern.models.blocks import Block
-from discern.objectives.objective import Objective
+from discern.objectives.objective import Objective, chance, on_host
 from discern.scale.precision import autocast
 from discern.train.ahead import _ahead, arriving
 from discern.train.checkpoint import Saver
-from discern.train.loop import LoopConfig, fit, step_rng
+from discern.train.loop import SILENT, LoopConfig, fit, step_rng
 from discern.train.optim import OptimConfig
 from discern.train.run import compile_blocks
 from tests.tiny import OBJECTIVES, random_sets, supervised
 
 CUDA = torch.device("cuda")
-
-
-class Silent:
-    def log(self, *, step: int, **values: object) -> None:
-        """Writes nothing."""
 
 
 def _loader() -> Loader:
@@ -41,7 +36,7 @@ def _trained(objective: Objective, folder: Path, steps: int, stop_at: int = 99) 
         LoopConfig(steps=steps),
         OptimConfig(rate=1e-3),
         seed=5,
-        journal=Silent(),
+        journal=SILENT,
         keeper=saver,
         autocast=lambda: autocast("bf16", CUDA),
         device=CUDA,
@@ -112,9 +107,21 @@ def test_what_fails_ahead_fails_where_it_is_taken() -> None:
     assert list(_ahead(iter([]))) == []
 
 
-def test_numbers_of_a_step_are_drawn_on_its_device() -> None:
-    assert step_rng(1, 2).device.type == "cpu"
-    assert step_rng(1, 2, torch.device("cpu")).initial_seed() == step_rng(1, 2).initial_seed()
+@pytest.mark.gpu
+def test_numbers_of_a_step_are_drawn_on_a_gpu() -> None:
+    there = step_rng(1, 2, CUDA)
+    assert there.device.type == "cuda" and there.initial_seed() == step_rng(1, 2).initial_seed()
+
+
+def test_what_decides_is_drawn_on_the_host_from_the_step_alone() -> None:
+    def decided(step: int) -> list[bool]:
+        step_rng(1, step)
+        on_gpu = SimpleNamespace(device=CUDA)  # a generator there, as far as this looks at it
+        return [chance(0.5, on_gpu) for _ in range(64)]  # type: ignore[arg-type]
+
+    assert decided(2) == decided(2) != decided(3)
+    here = torch.Generator().manual_seed(3)
+    assert on_host(here) is here
 
 
 def test_on_a_cpu_nothing_is_made_ready_ahead() -> None:
@@ -127,6 +134,6 @@ def test_on_a_cpu_nothing_is_made_ready_ahead() -> None:
             yield next(loader)
 
     arrived = arriving(counting(), torch.device("cpu"))
-    position, one = next(arrived)
-    assert taken == [0] and isinstance(position, Position) and one.clip.shape[0] in (2, 4)
-    assert set(random_sets(12, 6)) == {Kind.IMAGE, Kind.CLIP}
+    for number in range(3):
+        next(arrived)
+        assert taken == list(range(number + 1))

@@ -355,13 +355,14 @@ def test_a_batch_in_parts_is_the_batch(settings: dict[str, Any]) -> None:
     """Of a loss that is a mean over items: the same weights, whatever the parts."""
     whole, parts = supervised(mix_chance=0.0), supervised(mix_chance=0.0)
     for objective in (whole, parts):
-        objective.view = lambda clip, rng: clip.float() / 127.5 - 1  # nothing is drawn
+        objective.double()  # what is rounded hangs on the processor
+        objective.view = lambda clip, rng: clip.double() / 127.5 - 1  # nothing is drawn
     journals = Lines(), Lines()
     _fit(whole, loader=Same(), steps=6, journal=journals[0])
     _fit(parts, loader=Same(), steps=6, journal=journals[1], **settings)
     for (name, one), other in zip(whole.named_parameters(), parts.parameters(), strict=True):
         if not name.endswith("k_norm.bias"):  # its gradient is rounding, which Adam makes large
-            torch.testing.assert_close(one, other, rtol=0, atol=4e-6, msg=name)
+            torch.testing.assert_close(one, other, rtol=0, atol=2e-8, msg=name)
     losses = [[line["cross_entropy"] for line in j.lines if "progress" in line] for j in journals]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
