@@ -3,6 +3,7 @@
     python benchmarks/pretraining.py cifar10 --pretrain 15 --tune 5
     python benchmarks/pretraining.py cifar10 --methods all scratch view --labels 100 --seeds 0 1 2
     python benchmarks/pretraining.py cifar10 --size pico --at-once 2
+    python benchmarks/pretraining.py cifar10 --table small --size small --device cuda --at-once 3
     python benchmarks/pretraining.py jhmdb --dry-run
 
 A pre-training serves every number of labels; from scratch is tuned for the sum of the minutes.
@@ -100,6 +101,9 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1, help="trainings beside each other")
     parser.add_argument("--device", default=None)
     parser.add_argument("--cells", nargs="+", default=["*"], help="patterns, such as scratch/100/*")
+    parser.add_argument("--pretrain-set", nargs="+", default=[], help="settings of pre-trainings")
+    parser.add_argument("--tune-set", nargs="+", default=[], help="settings of tunings")
+    parser.add_argument("--table", default=None, help="name of the JSON; tells machines apart")
     parser.add_argument("--note", default=None, help="what a reader of the table must know")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--dry-run", action="store_true", help="say what is left, and its minutes")
@@ -146,7 +150,9 @@ def main() -> None:
 
 
 def grid_name(args: argparse.Namespace) -> str:
-    """What tells this grid from others: data set, size, minutes."""
+    """What tells this grid from others: data set, size, minutes, if it was not given a name."""
+    if args.table is not None:
+        return f"{args.data}_{args.table}"
     size = "" if args.size is None else f"{args.size}_"
     return f"{args.data}_{size}{args.pretrain:g}+{args.tune:g}"
 
@@ -161,6 +167,11 @@ def settings(args: argparse.Namespace) -> list[str]:
     threads, found = threads_each(args.at_once), list(SETS[args.data])
     found += [] if threads is None else [f"threads={threads}"]
     return found + ([] if args.device is None else [f"device={args.device}"])
+
+
+def set_to(values: list[str]) -> list[str]:
+    """The words that set them."""
+    return [word for one in values for word in ("--set", one)]
 
 
 def side_by_side(left: list[Cell], at_once: int, fill: Callable[[Cell], None]) -> None:
@@ -221,7 +232,7 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if cell.labels is None and cell.method == PEER:
         return with_lightly(folder, args, work / "pretrain", cell.seed, size)
     if cell.labels is None:
-        words = [*size, *(METHODS[cell.method] or [])]
+        words = [*size, *(METHODS[cell.method] or []), *set_to(args.pretrain_set)]
         found = discern(
             "pretrain", folder, args, work / "pretrain", cell.seed, args.pretrain, *words
         )
@@ -236,7 +247,7 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         return {"methods": handcrafted_on(folder, work / cell.labels)}
     start = size if METHODS[cell.method] is None else ["--from", str(work / "pretrain")]
     minutes = minutes_of(cell, args.pretrain, args.tune)
-    words = [*start, *count]
+    words = [*start, *count, *set_to(args.tune_set)]
     found = discern("train", folder, args, work / cell.labels, cell.seed, minutes, *words)
     shutil.rmtree(work / cell.labels / "checkpoints", ignore_errors=True)
     names = ("accuracy", "accuracy_interval", "validation_accuracy", "steps", "train_seconds")

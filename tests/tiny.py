@@ -47,11 +47,13 @@ def generator_config(**changes: Any) -> GeneratorConfig:
 
 
 def players(
-    seed: int = 0, detach_global: bool = True, **changes: Any
+    seed: int = 0, detach_global: bool = True, detach_patch: bool = False, **changes: Any
 ) -> tuple[Discriminator, Generator]:
     """A discriminator and a generator with weights drawn from the seed."""
     torch.manual_seed(seed)
-    config = DiscriminatorConfig(hidden=16, detach_global=detach_global)
+    config = DiscriminatorConfig(
+        hidden=16, detach_global=detach_global, detach_patch=detach_patch
+    )
     backbone = Backbone(backbone_config(**changes))
     return Discriminator(config, backbone), Generator(generator_config(), backbone.config)
 
@@ -61,9 +63,9 @@ def view(config: AugmentConfig = VIEW) -> Any:
     return lambda clip, rng: augment(clip, config, rng)
 
 
-def masked_gan(seed: int = 0, **settings: Any) -> MaskedGan:
+def masked_gan(seed: int = 0, detach_patch: bool = False, **settings: Any) -> MaskedGan:
     """A MaskedGan of two views whose every term is on in every step."""
-    discriminator, generator = players(seed)
+    discriminator, generator = players(seed, detach_patch=detach_patch)
     always = {"adversary_start": -1.0, "adversary_chance": 1.0, "code_chance": 1.0, "opening": 0.0}
     config = MaskedGanConfig(**(always | {"views": 2, "projection": 16} | settings))
     return MaskedGan(config, discriminator, generator, view(), view(MASKED))
@@ -86,12 +88,15 @@ def supervised(seed: int = 0, classes: int = 3, **settings: Any) -> Supervised:
     return Supervised(SupervisedConfig(**settings), classifier, view(STRONG))
 
 
-def semi(seed: int = 0, classes: int = 3, drop_path: float = 0.0, **settings: Any) -> Semi:
+def semi(
+    seed: int = 0, classes: int = 3, drop_path: float = 0.0, hide: float = 0.0, **settings: Any
+) -> Semi:
     """A classifier and its loss, with a teacher from the first step on."""
     torch.manual_seed(seed)
     classifier = Classifier(Backbone(backbone_config(drop_path=drop_path)), classes)
     config = SemiConfig(**({"start": -1.0} | settings))
-    return Semi(SupervisedConfig(), config, classifier, view(STRONG), view(WEAK))
+    loss = SupervisedConfig(hide=hide)
+    return Semi(loss, config, classifier, view(STRONG), view(WEAK))
 
 
 OBJECTIVES = {"masked_gan": masked_gan, "gan": gan, "supervised": supervised, "semi": semi}

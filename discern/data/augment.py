@@ -199,7 +199,7 @@ def _recolour(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
 
 def _jitter(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
     B, C, T, H, W = x.shape
-    luma = x.new_tensor(LUMA)
+    luma = torch.stack([x.new_full((), share) for share in LUMA])
     on = draw.chance(config.colour_chance).float()
     brightness = 1 + on * draw.uniform(-config.brightness, config.brightness)
     contrast = 1 + on * draw.uniform(-config.contrast, config.contrast)
@@ -227,7 +227,8 @@ def _hue_rotation(turn: Tensor) -> Tensor:
     third = torch.full((3, 3), 1 / 3, device=turn.device)
     identity = torch.eye(3, device=turn.device)
     root = math.sqrt(1 / 3)
-    cross = torch.tensor([[0, -root, root], [root, 0, -root], [-root, root, 0]], device=turn.device)
+    shift = identity.roll(1, dims=1)  # and no list of numbers, for which a GPU would have to wait
+    cross = root * (shift.T - shift)
     return cos * identity + (1 - cos) * third + sin * cross
 
 

@@ -83,9 +83,11 @@ class Classifier(nn.Module):
         """Of a head of angles; 0 where it is linear."""
         return self.head.scale if isinstance(self.head, AngleHead) else 0.0
 
-    def features(self, clip: Tensor) -> Features:
-        """What the head judges by stands in `pooled`.  [B, C, T, H, W] -> Features"""
-        return self.placed(self.backbone(clip))
+    def features(self, clip: Tensor, keep: Tensor | None = None) -> Features:
+        """What the head judges by stands in `pooled`; of all tokens, or of those named by `keep`
+        [B, M].  [B, C, T, H, W] -> Features
+        """
+        return self.placed(self.backbone(clip, keep))
 
     def placed(self, seen: Features) -> Features:
         """What the encoder saw, with the features that the head judges by."""
@@ -93,6 +95,6 @@ class Classifier(nn.Module):
             return seen
         return seen._replace(pooled=self.places(seen.tokens))
 
-    def forward(self, clip: Tensor) -> Tensor:
+    def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """[B, C, T, H, W] -> [B, K]"""
-        return self.head(self.features(clip).pooled).float()
+        return self.head(self.features(clip, keep).pooled).float()

@@ -13,11 +13,13 @@ from discern.models.blocks import init_linear
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    """Which features the global head reads."""
+    """Which heads teach the encoder: those that read its features undetached."""
 
     hidden: int = 128
-    # ContraD (Jeong & Shin 2021): a global head on detached features cannot collapse the encoder
+    # ContraD (Jeong & Shin 2021), Projected GAN (Sauer et al. 2021): a head on detached features
+    # judges as well, and cannot spoil them
     detach_global: bool = True
+    detach_patch: bool = False
 
 
 class Verdict(NamedTuple):
@@ -29,7 +31,10 @@ class Verdict(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """A backbone, a linear head per patch (ELECTRA, GAN-MAE) and a two-layer one on the whole."""
+    """A backbone, a linear head per patch (ELECTRA, GAN-MAE) and a two-layer one on the whole.
+
+    A generator learns through a head only undetached: its gradient must reach the pixels.
+    """
 
     def __init__(self, config: DiscriminatorConfig, backbone: Backbone) -> None:
         super().__init__()
@@ -46,13 +51,14 @@ class Discriminator(nn.Module):
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Verdict:
         """Judge a clip, or only the tokens named by `keep` [B, M].  [B, C, T, H, W] -> Verdict"""
         features = self.backbone(clip, keep)
-        patch = self.patch_head(features.tokens).squeeze(-1).float()
+        patch = self.judge_patches(features.tokens, detach=self.config.detach_patch)
         whole = self.judge_whole(features.pooled, detach=self.config.detach_global)
         return Verdict(patch, whole, features)
 
-    def judge_whole(self, pooled: Tensor, *, detach: bool) -> Tensor:
-        """The verdict on the whole.  [B, D] -> [B]
+    def judge_patches(self, tokens: Tensor, *, detach: bool) -> Tensor:
+        """The verdict on each patch.  [B, N, D] -> [B, N]"""
+        return self.patch_head(tokens.detach() if detach else tokens).squeeze(-1).float()
 
-        A generator learns through it only undetached: its gradient must reach the pixels.
-        """
+    def judge_whole(self, pooled: Tensor, *, detach: bool) -> Tensor:
+        """The verdict on the whole.  [B, D] -> [B]"""
         return self.global_head(pooled.detach() if detach else pooled).squeeze(-1).float()

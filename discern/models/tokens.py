@@ -67,7 +67,10 @@ def positions(grid: Grid, width: int, device: torch.device | str = "cpu") -> Ten
 
     -> [N, D]
     """
-    return torch.from_numpy(_positions(grid, width)).to(device)
+    found = torch.from_numpy(_positions(grid, width))
+    if torch.device(device).type != "cuda":
+        return found.to(device)
+    return found.pin_memory().to(device, non_blocking=True)  # so that nothing waits for it
 
 
 # numbers and not a tensor: one that is made while a graph is traced is none of this process's

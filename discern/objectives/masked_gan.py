@@ -249,7 +249,8 @@ class MaskedGan(Objective):
             patch = F.binary_cross_entropy_with_logits(verdict.patch, is_real.float())
             loss = loss + config.patch_adversary * patch
             # the sum and not the mean, which none at all would not have
-            seen_fakes = (F.softplus(-verdict.patch) * ~is_real).sum() / (~is_real).sum().clamp(1)
+            undetached = self.discriminator.judge_patches(verdict.features.tokens, detach=False)
+            seen_fakes = (F.softplus(-undetached) * ~is_real).sum() / (~is_real).sum().clamp(1)
             fooled = fooled + config.patch_adversary * seen_fakes
             parts["d_patch"] = patch.detach()
             parts["d_accuracy"] = patch_accuracy(verdict.patch, is_real)

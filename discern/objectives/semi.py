@@ -76,7 +76,8 @@ class Semi(Supervised):
         views, faked = views[: len(batch.clip)], views[len(batch.clip) :]
         clip, target = self._mix(views[:known], self._one_hot(labelled.label), rng)
         other, answer = self._mix(views[known:], answer, rng)
-        logits = self._logits(torch.cat([clip, other, faked]), progress)
+        every = torch.cat([clip, other, faked])
+        logits = self._logits(every, progress, self._seen(every, progress, rng))
         logits, on_fakes = logits[: len(batch.clip)], logits[len(batch.clip) :]
         judged = self._judged(logits[:known], target)
         # the targets of unsure items are all zero, so that they and their share in a mix count

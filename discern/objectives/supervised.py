@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from discern.clip import Batch
+from discern.errors import ConfigError
 from discern.models.classifier import Classifier
 from discern.objectives.invented import Inventor
+from discern.objectives.masking import random_mask
 from discern.objectives.objective import Losses, Objective, on_host
 
 View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> float, augmented
@@ -32,6 +34,10 @@ class SupervisedConfig:
     mixup: float = 0.2  # alpha of the Beta distribution
     cutmix: float = 1.0
     mix_chance: float = 0.5  # of mixing a batch at all; half of these by CutMix
+    # of an item's tokens, in tubes where it is a clip, until so much of the training is over: steps
+    # cost less, and at the end all tokens are seen as in use (PatchDropout, Liu et al. 2023)
+    hide: float = 0.0
+    hide_until: float = 0.8
     freeze_encoder: float = 0.0  # share of the training in which only the head learns
     generated: float = 0.0  # share of a batch that is drawn by the generator, classes balanced
     margin: float = 0.0  # radians by which a class must be nearer than it would need to be
@@ -55,6 +61,8 @@ class Supervised(Objective):
         inventor: Inventor | None = None,
     ) -> None:
         super().__init__()
+        if config.hide > 0 and classifier.places is not None:
+            raise ConfigError("supervised.hide: a classifier of places needs all of them: set it 0")
         self.inventor = inventor
         self.config = config
         self.classifier = classifier
@@ -69,7 +77,7 @@ class Supervised(Objective):
         assert batch.label is not None
         wanted = self._one_hot(batch.label) if batch.target is None else batch.target
         clip, target = self._mix(self.view(batch.clip, rng), wanted, rng)
-        logits = self._logits(clip, progress)
+        logits = self._logits(clip, progress, self._seen(clip, progress, rng))
         if batch.target is not None:
             return several_judged(logits, target)
         return self._judged(logits, target)
@@ -102,12 +110,22 @@ class Supervised(Objective):
         right = (logits.argmax(1) == target.argmax(1)).float().mean()
         return Losses(total=loss, parts={"cross_entropy": loss.detach(), "train_accuracy": right})
 
-    def _logits(self, clip: Tensor, progress: float) -> Tensor:
+    def _seen(self, clip: Tensor, progress: float, rng: torch.Generator) -> Tensor | None:
+        """The tokens that the classifier sees now, [B, M]; None where it sees all."""
+        config, backbone = self.config, self.classifier.backbone
+        if config.hide <= 0 or progress >= config.hide_until:
+            return None
+        grid = backbone.grid(clip)
+        return random_mask(
+            len(clip), grid, config.hide, rng, tube=grid[0] > 1, device=clip.device
+        ).keep
+
+    def _logits(self, clip: Tensor, progress: float, keep: Tensor | None = None) -> Tensor:
         """[B, K]; while the encoder is frozen no gradient reaches it."""
         if progress >= self.config.freeze_encoder:
-            return self.classifier(clip)
+            return self.classifier(clip, keep)
         with torch.no_grad():
-            seen = self.classifier.backbone(clip)
+            seen = self.classifier.backbone(clip, keep)
         return self.classifier.head(self.classifier.placed(seen).pooled).float()
 
     def _mix(self, clip: Tensor, target: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:

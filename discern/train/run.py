@@ -269,7 +269,14 @@ def train_objective(
 
 
 def compile_blocks(network: nn.Module) -> None:
-    """The blocks that learn, each by itself: all of them share what is compiled for one."""
+    """The blocks that learn, each by itself: all of them share what is compiled for one.
+
+    The adversary's step reads twice what they keep for the gradient: no memory of it may be used
+    again in between.
+    """
+    import torch._functorch.config as memory  # takes a while, and few runs compile
+
+    memory.donated_buffer = False
     for module in network.modules():
         if isinstance(module, Block) and module.norm1.weight.requires_grad:
             module.compile()

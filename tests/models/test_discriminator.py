@@ -9,8 +9,8 @@ from discern.models.discriminator import Discriminator
 from tests.tiny import players, rng
 
 
-def _discriminator(detach_global: bool = True) -> Discriminator:
-    return players(detach_global=detach_global)[0].eval()
+def _discriminator(detach_global: bool = True, detach_patch: bool = False) -> Discriminator:
+    return players(detach_global=detach_global, detach_patch=detach_patch)[0].eval()
 
 
 def _clip() -> torch.Tensor:
@@ -63,8 +63,19 @@ def test_a_generator_learns_through_the_verdict_on_the_whole() -> None:
     assert gradient.any()
 
 
-def test_the_patch_head_teaches_the_encoder() -> None:
-    discriminator = _discriminator()
+@pytest.mark.parametrize("detach", [True, False])
+def test_the_patch_head_teaches_the_encoder_unless_detached(detach: bool) -> None:
+    discriminator = _discriminator(detach_patch=detach)
     discriminator(_clip()).patch.sum().backward()
-    assert _has_gradient(discriminator.patch_head) and _has_gradient(discriminator.backbone)
+    assert _has_gradient(discriminator.patch_head)
+    assert _has_gradient(discriminator.backbone) is not detach
     assert not _has_gradient(discriminator.global_head)
+
+
+def test_a_generator_learns_through_the_verdict_on_patches() -> None:
+    discriminator, clip = _discriminator(detach_patch=True), _clip().requires_grad_()
+    verdict = discriminator(clip)
+    patches = discriminator.judge_patches(verdict.features.tokens, detach=False)
+    assert torch.equal(patches, verdict.patch)
+    (gradient,) = torch.autograd.grad(patches.sum(), clip)
+    assert gradient.any()

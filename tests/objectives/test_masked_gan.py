@@ -321,12 +321,15 @@ def test_the_push_makes_fakes_look_real() -> None:
     assert fooled() > before + 0.05
 
 
+@pytest.mark.parametrize("detach", [False, True])
 @pytest.mark.parametrize("term", ["patch_adversary", "global_adversary"])
-def test_each_verdict_reaches_the_generator(term: str) -> None:
-    """Also that of the global head, although its own loss stops before the encoder."""
-    gradients = _gradients(_only(term, generator_adversary=0.3), batch(16))
+def test_each_verdict_reaches_the_generator(term: str, detach: bool) -> None:
+    """Also that of a head whose own loss stops before the encoder."""
+    settings = {"generator_adversary": 0.3, "detach_patch": detach}
+    gradients = _gradients(_only(term, **settings), batch(16))
     assert _moved(gradients, "generator")
-    assert _moved(gradients, "discriminator.backbone") is (term == "patch_adversary")
+    teaches = term == "patch_adversary" and not detach
+    assert _moved(gradients, "discriminator.backbone") is teaches
 
 
 def test_averages_get_no_gradient() -> None:

@@ -103,6 +103,24 @@ def test_the_teacher_does_not_drop_paths() -> None:
     assert torch.equal(objective._answers(clip)[0], first)
 
 
+def test_the_teacher_sees_the_tokens_that_the_classifier_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objective, told = semi(hide=0.5), {}
+    for name, one in (("live", objective.classifier), ("teacher", objective.average)):
+        plain = one.backbone.forward
+
+        def forward(
+            clip: Tensor, keep: Tensor | None = None, plain: Any = plain, name: str = name
+        ) -> Any:
+            told[name] = keep
+            return plain(clip, keep)
+
+        monkeypatch.setattr(one.backbone, "forward", forward)
+    _loss(objective, _mixed())
+    assert told["teacher"] is None and told["live"].shape == (12, 8)
+
+
 def test_labelled_items_must_come_first() -> None:
     items = _mixed()
     assert items.label is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from discern.clip import Batch
+from discern.errors import ConfigError
 from discern.models.backbone import Backbone
 from discern.models.classifier import AngleHead, Classifier
 from discern.objectives.supervised import (
@@ -132,6 +134,53 @@ def test_a_frozen_encoder_learns_later() -> None:
         assert objective.classifier.head.weight.grad is not None
         found = [p.grad is not None for p in objective.classifier.backbone.parameters()]
         assert all(found) is learns and any(found) is learns
+
+
+def _spied(objective: Supervised, monkeypatch: pytest.MonkeyPatch) -> list[Tensor | None]:
+    """Which tokens the classifier's encoder is told to see, call by call."""
+    told: list[Tensor | None] = []
+    backbone = objective.classifier.backbone
+    plain = backbone.forward
+
+    def forward(clip: Tensor, keep: Tensor | None = None) -> Any:
+        told.append(keep)
+        return plain(clip, keep)
+
+    monkeypatch.setattr(backbone, "forward", forward)
+    return told
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_hidden_tokens_are_not_computed_until_near_the_end(
+    frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = supervised(hide=0.5, hide_until=0.8).train()
+    told = _spied(objective, monkeypatch)
+    items = batch(6, frames)
+    for progress in (0.0, 0.79, 0.8, 1.0):
+        _loss(objective, items, progress)
+    grid = objective.classifier.backbone.grid(items.clip)
+    for keep in told[:2]:
+        assert keep is not None and keep.shape == (6, math.prod(grid) // 2)
+        assert len({tuple(sorted(one)) for one in keep.tolist()}) > 1  # each item its own
+        if grid[0] > 1:  # what a clip hides, it hides in all frames
+            places = keep.view(6, grid[0], -1) % (grid[1] * grid[2])
+            assert torch.equal(places, places[:, :1].expand_as(places))
+    assert told[2:] == [None, None]
+
+
+def test_a_frozen_encoder_hides_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = supervised(hide=0.25, freeze_encoder=0.5).train()
+    told = _spied(objective, monkeypatch)
+    for progress in (0.1, 0.6):
+        _loss(objective, batch(6), progress)
+    assert [keep is not None and keep.shape for keep in told] == [(6, 12), (6, 12)]
+
+
+def test_places_want_all_tokens() -> None:
+    classifier = Classifier(Backbone(backbone_config()), 3, places=(4, 4))
+    with pytest.raises(ConfigError, match=r"supervised\.hide"):
+        Supervised(SupervisedConfig(hide=0.5), classifier, _plain)
 
 
 def test_unlabelled_items_are_refused() -> None:

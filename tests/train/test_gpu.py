@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from discern.data.loader import Loader, LoaderConfig
 from discern.models.blocks import Block
@@ -17,7 +18,7 @@ from discern.train.checkpoint import Saver
 from discern.train.loop import SILENT, LoopConfig, fit, step_rng
 from discern.train.optim import OptimConfig
 from discern.train.run import compile_blocks
-from tests.tiny import OBJECTIVES, random_sets, supervised
+from tests.tiny import OBJECTIVES, batch, masked_gan, random_sets, supervised
 
 CUDA = torch.device("cuda")
 
@@ -85,6 +86,47 @@ def test_only_blocks_that_learn_are_compiled() -> None:
     compiled = [one for one in blocks if one._compiled_call_impl is not None]
     assert 0 < len(compiled) < len(blocks)
     assert all(one.norm1.weight.requires_grad for one in compiled)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch about its own parts
+def test_compiled_blocks_learn_from_the_adversary_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its step goes through a block's backward pass twice."""
+    plain = nn.Module.compile
+    # without the compiler's last part, which is slow and has no say in this
+    monkeypatch.setattr(nn.Module, "compile", lambda one: plain(one, backend="aot_eager"))
+    losses = {}
+    for compiled in (False, True):
+        objective = masked_gan(0)
+        if compiled:
+            torch._dynamo.reset()
+            compile_blocks(objective)
+        total = objective.loss("both", batch(8), step_rng(0, 0), 0.5).total
+        total.backward()
+        losses[compiled] = total.detach()
+        assert any(one.grad is not None for one in objective.generator.parameters())
+    torch.testing.assert_close(losses[True], losses[False])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["masked_gan", "supervised"])
+def test_a_gpu_is_not_waited_for_within_a_step(name: str) -> None:
+    """But by the adversary, which asks whether it was silenced."""
+    settings = {"patch_adversary": 0.0, "global_adversary": 0.0} if name == "masked_gan" else {}
+    objective = OBJECTIVES[name](0, **settings).to(CUDA).train()
+    phase, items = next(iter(objective.players)), batch(8).to(CUDA)
+
+    def step(number: int) -> None:
+        with autocast("bf16", CUDA):
+            total = objective.loss(phase, items, step_rng(0, number, CUDA), 0.5).total
+        total.backward()
+
+    step(0)  # what is made once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for number in range(1, 6):
+            step(number)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_batches_made_ready_ahead_are_the_same_ones() -> None:
