@@ -48,9 +48,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pretrain", type=float, default=2.0, metavar="MINUTES")
     parser.add_argument("--tune", type=float, default=0.5, metavar="MINUTES")
+    parser.add_argument("--threads", type=int, default=None, help="of each training")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
-    few_labels.SETS["cifar10"] = {"labels": LABELS, "settings": []}
+    threads = [] if args.threads is None else [f"threads={args.threads}"]
+    few_labels.SETS["cifar10"] = {"labels": LABELS, "settings": threads}
     folder = unpacked("cifar10", args.out, PER_CLASS)
     done = json.loads(TABLE.read_text()) if TABLE.exists() else {"cells": {}}
     command = " ".join(["python", "benchmarks/fakes.py", *sys.argv[1:]])
@@ -59,6 +61,7 @@ def main() -> None:
         "command": command.replace(str(args.out), "OUT"),
         "minutes": {"pretrain": args.pretrain, "tune": args.tune},
         "labels": LABELS,
+        "threads": args.threads,
         "images": 10 * PER_CLASS,
         "hardware": hardware(),
         "versions": versions(),

@@ -118,6 +118,9 @@ class Block(nn.Module):
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.ls2 = LayerScale(width, layer_scale) if layer_scale else None
         self.drop_path = drop_path
+        # asked for by itself: a rate that was compared with 0 would be a constant of what is
+        # compiled, and each block, with its own rate, would be compiled by itself
+        self.drops = drop_path > 0
 
     def forward(
         self, x: Tensor, modulation: Tensor | None = None, merged: Merged | None = None
@@ -136,7 +139,7 @@ class Block(nn.Module):
 
     def _drop(self, branch: Tensor) -> Tensor:
         """Stochastic depth: leave the whole branch out for some items of the batch."""
-        if self.drop_path == 0.0 or not self.training:
+        if not self.drops or not self.training:
             return branch
         alive = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
         return branch * (alive / (1.0 - self.drop_path)).to(branch.dtype)

@@ -10,15 +10,26 @@ import torch
 from torch import nn
 
 from discern.data.loader import Loader, LoaderConfig
+from discern.models.backbone import Backbone
 from discern.models.blocks import Block
+from discern.models.classifier import Classifier
 from discern.objectives.objective import Objective, chance, on_host
+from discern.objectives.supervised import Supervised, SupervisedConfig
 from discern.scale.precision import autocast
 from discern.train.ahead import _ahead, arriving
 from discern.train.checkpoint import Saver
 from discern.train.loop import SILENT, LoopConfig, fit, step_rng
 from discern.train.optim import OptimConfig
 from discern.train.run import compile_blocks
-from tests.tiny import OBJECTIVES, batch, masked_gan, random_sets, supervised
+from tests.tiny import (
+    OBJECTIVES,
+    backbone_config,
+    batch,
+    masked_gan,
+    random_sets,
+    supervised,
+    view,
+)
 
 CUDA = torch.device("cuda")
 
@@ -88,17 +99,36 @@ def test_only_blocks_that_learn_are_compiled() -> None:
     assert all(one.norm1.weight.requires_grad for one in compiled)
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch about its own parts
-def test_compiled_blocks_learn_from_the_adversary_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its step goes through a block's backward pass twice."""
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its last part, which is slow and changes nothing of what is asked here."""
     plain = nn.Module.compile
-    # without the compiler's last part, which is slow and has no say in this
     monkeypatch.setattr(nn.Module, "compile", lambda one: plain(one, backend="aot_eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+
+
+@pytest.mark.usefixtures("quick_compiler")
+@pytest.mark.filterwarnings("ignore")  # of torch about its own parts
+def test_blocks_that_drop_paths_at_other_rates_share_what_is_compiled() -> None:
+    config = SupervisedConfig()
+    backbone = Backbone(backbone_config(depth=6, drop_path=0.2))
+    objective = Supervised(config, Classifier(backbone, 3), view()).train()
+    compile_blocks(objective)
+    for count in (4, 6, 8):
+        objective.loss("classifier", batch(count), step_rng(0, 0), 0.5).total.backward()
+    # the first, which drops none, and the others; each for one batch and for any
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 5
+
+
+@pytest.mark.usefixtures("quick_compiler")
+@pytest.mark.filterwarnings("ignore")  # of torch about its own parts
+def test_compiled_blocks_learn_from_the_adversary_too() -> None:
+    """Its step goes through a block's backward pass twice."""
     losses = {}
     for compiled in (False, True):
         objective = masked_gan(0)
         if compiled:
-            torch._dynamo.reset()
             compile_blocks(objective)
         total = objective.loss("both", batch(8), step_rng(0, 0), 0.5).total
         total.backward()
@@ -108,6 +138,7 @@ def test_compiled_blocks_learn_from_the_adversary_too(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")  # of torch about its debugging
 @pytest.mark.parametrize("name", ["masked_gan", "supervised"])
 def test_a_gpu_is_not_waited_for_within_a_step(name: str) -> None:
     """But by the adversary, which asks whether it was silenced."""
@@ -121,8 +152,8 @@ def test_a_gpu_is_not_waited_for_within_a_step(name: str) -> None:
         total.backward()
 
     step(0)  # what is made once may wait
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for number in range(1, 6):
             step(number)
     finally:
