@@ -38,7 +38,8 @@ NAMES = {
 }
 GRID = {
     "all": "masked adversarial + views (default)",
-    "mae_view": "the same without adversary",
+    "detached": "the same, judges on detached features",
+    "mae_view": "the default without adversary",
     "view": "views alone",
     "mae": "MAE",
     "mae_adversary": "MAE + adversary",
@@ -190,6 +191,8 @@ def grid(path: Path) -> tuple[str, dict[Path, str]]:
         note += f" {found['note'][0].upper()}{found['note'][1:]}."
     if "gpu" in found.get("hardware", {}):
         data += f", on {found['hardware']['gpu']}"
+    if found.get("table"):
+        data += f", table `{found['table']}`"
     title = f"{data}: {budget}"
     lines, pictures = [*rows, "", note, ""], {}
     if len(counts) > 1:  # one number of labels is no line

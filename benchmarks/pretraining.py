@@ -63,6 +63,7 @@ METHODS: dict[str, list[str] | None] = {
         *(w for one in _ADVERSARY for w in ("--set", f"masked_gan.{one}")),
     ],
     "all": [],
+    "detached": ["--set", "discriminator.detach_patch=true"],
     "gan": ["--recipe", "gan", "--set", "gan.view=0"],
     "contrad": ["--recipe", "gan"],
     PEER: [],
@@ -129,7 +130,7 @@ def main() -> None:
     command = " ".join(["python", "benchmarks/pretraining.py", *sys.argv[1:]])
     done |= {"command": command.replace(str(args.out), "OUT"), "data": args.data}
     done |= {"minutes": {"pretrain": args.pretrain, "tune": args.tune}, "hardware": hardware()}
-    done |= {"size": args.size, "threads": threads_each(args.at_once)}
+    done |= {"size": args.size, "table": args.table, "threads": threads_each(args.at_once)}
     done |= {"note": args.note or done.get("note")}
     few_labels.SETS[args.data] = {"labels": None, "settings": settings(args)}
     folder = unpacked(args.data, args.out)
