@@ -51,9 +51,7 @@ def players(
 ) -> tuple[Discriminator, Generator]:
     """A discriminator and a generator with weights drawn from the seed."""
     torch.manual_seed(seed)
-    config = DiscriminatorConfig(
-        hidden=16, detach_global=detach_global, detach_patch=detach_patch
-    )
+    config = DiscriminatorConfig(hidden=16, detach_global=detach_global, detach_patch=detach_patch)
     backbone = Backbone(backbone_config(**changes))
     return Discriminator(config, backbone), Generator(generator_config(), backbone.config)
 
