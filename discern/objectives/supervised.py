@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from discern.clip import Batch
-from discern.errors import ConfigError
 from discern.models.classifier import Classifier
 from discern.objectives.invented import Inventor
 from discern.objectives.masking import random_mask
@@ -61,8 +60,6 @@ class Supervised(Objective):
         inventor: Inventor | None = None,
     ) -> None:
         super().__init__()
-        if config.hide > 0 and classifier.places is not None:
-            raise ConfigError("supervised.hide: a classifier of places needs all of them: set it 0")
         self.inventor = inventor
         self.config = config
         self.classifier = classifier

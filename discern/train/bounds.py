@@ -67,6 +67,7 @@ SHARES = {
         "generated",
         "fake_share",
         "freeze_encoder",
+        "hide_until",
         "warmup",
         "final_rate",
         "allowed_bad",
@@ -77,6 +78,7 @@ SHARES = {
 PARTS = {  # a whole one would leave nothing
     *(
         "drop_path",
+        "hide",
         "mask_ratio",
         "clip_mask_ratio",
         "opened_mask_ratio",
@@ -141,6 +143,12 @@ def _refuse_misfits(config: RunConfig) -> None:
         raise ConfigError(
             f"setting masked_gan.views: {config.masked_gan.views} has nothing to be compared with: "
             "2 or more, or masked_gan.view=0"
+        )
+    looks_at_all = config.objective == "hardened" or config.supervised.places
+    if config.supervised.hide > 0 and looks_at_all:
+        raise ConfigError(
+            "setting supervised.hide: hardened trainings and classifiers of places look at all "
+            "tokens: set it 0"
         )
     if config.backbone.channels != 3:
         raise ConfigError(f"setting backbone.channels: {config.backbone.channels}: pictures have 3")

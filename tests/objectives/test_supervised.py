@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from discern.clip import Batch
-from discern.errors import ConfigError
 from discern.models.backbone import Backbone
 from discern.models.classifier import AngleHead, Classifier
 from discern.objectives.supervised import (
@@ -175,12 +174,6 @@ def test_a_frozen_encoder_hides_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     for progress in (0.1, 0.6):
         _loss(objective, batch(6), progress)
     assert [keep is not None and keep.shape for keep in told] == [(6, 12), (6, 12)]
-
-
-def test_places_want_all_tokens() -> None:
-    classifier = Classifier(Backbone(backbone_config()), 3, places=(4, 4))
-    with pytest.raises(ConfigError, match=r"supervised\.hide"):
-        Supervised(SupervisedConfig(hide=0.5), classifier, _plain)
 
 
 def test_unlabelled_items_are_refused() -> None:

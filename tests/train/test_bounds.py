@@ -50,6 +50,8 @@ WRONG = [
     ("data.val=0.8", "data.val: 0.8 and data.test, 0.2, are shares of the same items"),
     ("data.group_by=(", "data.group_by: '(' is not a regular expression: missing )"),
     ("threads=5000", "threads: 5000 must be 1 to 1024"),
+    ("supervised.hide=1", "supervised.hide: 1.0 must be a share below 1"),
+    ("supervised.hide_until=2", "supervised.hide_until: 2.0 must be a share, 0 to 1"),
     ("strong.flip=3", "strong.flip: 3.0 must be a share, 0 to 1"),
     ("strong.scale=[0.9,0.5]", "strong.scale: [0.9, 0.5] runs backwards"),
     ("strong.ratio=[0,1]", "strong.ratio: 0.0 must be more than 0"),
@@ -101,3 +103,11 @@ def test_one_view_has_nothing_to_be_compared_with() -> None:
         within_bounds(one, pretraining=True)
     alone = override(one, ["masked_gan.view=0"])
     assert within_bounds(alone, pretraining=True) is alone
+
+
+@pytest.mark.parametrize("wanted", ["supervised.places=true", "objective=hardened"])
+def test_who_looks_at_all_tokens_hides_none(wanted: str) -> None:
+    plain = override(images.supervised(), [wanted])
+    assert within_bounds(plain, pretraining=False) is plain
+    with pytest.raises(ConfigError, match=r"supervised\.hide: .* set it 0"):
+        within_bounds(override(plain, ["supervised.hide=0.5"]), pretraining=False)
