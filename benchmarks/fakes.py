@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import few_labels
-from few_labels import HERE, commit, discern, hardware, interval, unpacked, versions
+from few_labels import HERE, commit, discern, hardware, interval, set_to, unpacked, versions
 
 TABLE = HERE / "results" / "fakes.json"
 LABELS, PER_CLASS = 100, 2000
@@ -86,12 +86,12 @@ def cell(way: str, seed: int, args: argparse.Namespace, folder: Path) -> dict[st
     start = work / "none"
     if way in PRETRAINED:
         start = work / way
-        words = [w for k, v in PRETRAINED[way].items() for w in ("--set", f"masked_gan.{k}={v}")]
+        words = set_to(f"masked_gan.{name}={value}" for name, value in PRETRAINED[way].items())
         first = discern("pretrain", folder, args, start, seed, args.pretrain, *words)
         found = {"knn": first["knn"]["knn_images"], "pretrain_steps": first["steps"]}
         found |= {"pretrain_command": first["command"]}
         shutil.rmtree(start / "checkpoints", ignore_errors=True)
-    more = [w for one in TUNED.get(way, ([], ""))[0] for w in ("--set", one)]
+    more = set_to(TUNED.get(way, ([], ""))[0])
     words = ["--from", str(start), "--labels", str(LABELS), *more]
     tuned = discern("train", folder, args, work / f"{way}-tuned", seed, args.tune, *words)
     shutil.rmtree(work / f"{way}-tuned" / "checkpoints", ignore_errors=True)

@@ -19,6 +19,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -187,11 +188,16 @@ def discern(
     for setting in SETS[args.data]["settings"]:
         if "{film}" in setting:
             setting = setting.replace("{film}", film(folder))
-        words += ["--set", setting]
+        words += set_to([setting])
     if not (out / "results.json").exists():
         subprocess.run([sys.executable, "-m", "discern", *words], check=True)
     shown = " ".join(word.replace(str(args.out), "OUT") for word in words)
     return json.loads((out / "results.json").read_text()) | {"minutes": minutes, "command": shown}
+
+
+def set_to(values: Iterable[str]) -> list[str]:
+    """The words that tell a verb so: a.b=c."""
+    return [word for one in values for word in ("--set", one)]
 
 
 def film(folder: Path) -> str:

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from few_labels import HERE, commit, hardware, interval, unpacked, versions
+from few_labels import HERE, commit, hardware, interval, set_to, unpacked, versions
 
 TABLE = HERE / "results" / "harden.json"
 START, SIZE = "discern-nano", "linf:8/255"
@@ -73,7 +73,7 @@ def measured(cell: str, seed: int, cifar: Path, args: argparse.Namespace) -> dic
     words = ["train", str(cifar), "--from", START, "--out", str(run), *CELLS[cell]]
     words += ["--minutes", f"{minutes:g}", "--seed", str(seed)]
     if cell != "plain":
-        words += [word for setting in args.set for word in ("--set", setting)]
+        words += set_to(args.set)
     attack = ["attack", str(run), str(cifar), "--suite", SUITES[cell], "--eps", "8/255"]
     attack += ["--items", str(args.items), "--out", str(run.with_name(run.name + "-attack"))]
     trained = results(words, run)

@@ -38,6 +38,7 @@ from few_labels import (
     handcrafted_on,
     hardware,
     interval,
+    set_to,
     unpacked,
     versions,
 )
@@ -57,13 +58,13 @@ METHODS: dict[str, list[str] | None] = {
     "scratch": None,
     "mae": ["--recipe", "mae"],
     "view": ["--recipe", "view"],
-    "mae_view": [w for one in _NO_ADVERSARY for w in ("--set", f"masked_gan.{one}")],
+    "mae_view": set_to(f"masked_gan.{one}" for one in _NO_ADVERSARY),
     "mae_adversary": [
         *("--recipe", "mae"),
-        *(w for one in _ADVERSARY for w in ("--set", f"masked_gan.{one}")),
+        *set_to(f"masked_gan.{one}" for one in _ADVERSARY),
     ],
     "all": [],
-    "detached": ["--set", "discriminator.detach_patch=true"],
+    "detached": set_to(["discriminator.detach_patch=true"]),
     "gan": ["--recipe", "gan", "--set", "gan.view=0"],
     "contrad": ["--recipe", "gan"],
     PEER: [],
@@ -168,11 +169,6 @@ def settings(args: argparse.Namespace) -> list[str]:
     threads, found = threads_each(args.at_once), list(SETS[args.data])
     found += [] if threads is None else [f"threads={threads}"]
     return found + ([] if args.device is None else [f"device={args.device}"])
-
-
-def set_to(values: list[str]) -> list[str]:
-    """The words that set them."""
-    return [word for one in values for word in ("--set", one)]
 
 
 def side_by_side(left: list[Cell], at_once: int, fill: Callable[[Cell], None]) -> None:

@@ -13,11 +13,11 @@ from discern.models.blocks import init_linear
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    """Which heads teach the encoder: those that read its features undetached."""
+    """The heads, and which of them teach the encoder: those that read its features undetached."""
 
     hidden: int = 128
-    # ContraD (Jeong & Shin 2021), Projected GAN (Sauer et al. 2021): a head on detached features
-    # judges as well, and cannot spoil them
+    # a head on detached features cannot spoil them: ContraD (Jeong & Shin 2021), Projected GAN
+    # (Sauer et al. 2021)
     detach_global: bool = True
     detach_patch: bool = False
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch._functorch import config as graphs
 
 from discern.clip import Kind
 from discern.data.augment import ADVERSARY, MASKED, STRONG, VIEW, WEAK, AugmentConfig, augment
@@ -274,9 +275,7 @@ def compile_blocks(network: nn.Module) -> None:
     The adversary's step reads twice what they keep for the gradient: no memory of it may be used
     again in between.
     """
-    import torch._functorch.config as memory  # takes a while, and few runs compile
-
-    memory.donated_buffer = False
+    graphs.donated_buffer = False
     for module in network.modules():
         if isinstance(module, Block) and module.norm1.weight.requires_grad:
             module.compile()
