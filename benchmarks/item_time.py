@@ -5,7 +5,8 @@
 Frames as all methods see them, in memory, to probabilities; processor time, the best of three.  A
 model is one of a single step (time does not hang on what it knows; how often each is right stands
 in the tables of its data), the hand-crafted ones are fitted to the labels of those tables, for the
-time of a kernel machine hangs on them.
+time of a kernel machine hangs on them.  Where the processor computes in bf16, OpenVINO's graph also
+runs in it, as `discern export --precision bf16` has it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ def main() -> None:
 
 def of_set(name: str, folder: Path, home: Path) -> dict[str, Any]:
     """Microseconds of an item, by method, and how often each hand-crafted one is right."""
+    from discern.export.run import load_exported, openvino_capabilities, openvino_runner
     from discern.recipes.compare import handcrafted
     from discern.recipes.export import export
     from discern.recipes.train import train
@@ -63,9 +66,15 @@ def of_set(name: str, folder: Path, home: Path) -> dict[str, Any]:
         done = train(str(folder), run, steps=1, labels=labels, size=size, overrides=settings)
         ours.append({"size": size, "in": "torch", "microseconds": done["microseconds_per_item"]})
         frames = seen(folder, run, ITEMS[kind])
+        runners = {}
         for to in ("onnx", "openvino"):
             export(run, to, home / f"{size}-{to}")
-            cost = timed(home / f"{size}-{to}", frames, AT_ONCE[kind])
+            (runners[to],) = load_exported(home / f"{size}-{to}").runners.values()
+        if "BF16" in openvino_capabilities():
+            (graph,) = (home / f"{size}-openvino").glob("*.xml")  # precision is a hint to it
+            runners["openvino in bf16"] = openvino_runner(graph, "bf16")
+        for to, runner in runners.items():
+            cost = timed(runner, frames, AT_ONCE[kind])
             ours.append({"size": size, "in": to, "microseconds": cost})
     hand = {
         method: {key: block[key] for key in ("microseconds_per_item", "accuracy")}
@@ -109,11 +118,8 @@ def seen(folder: Path, run: Path, count: int) -> np.ndarray:
     return found.take_even()
 
 
-def timed(folder: Path, frames: np.ndarray, at_once: int) -> float:
+def timed(runner: Callable[[np.ndarray], Any], frames: np.ndarray, at_once: int) -> float:
     """Microseconds of processor time of an item."""
-    from discern.export.run import load_exported
-
-    (runner,) = load_exported(folder).runners.values()
     taken = []
     for _ in range(REPEATS + 1):  # the first pays for what is loaded
         started = time.process_time()

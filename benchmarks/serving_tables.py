@@ -8,20 +8,26 @@ from typing import Any
 from tables import read, section
 
 
+SERVED = {
+    "timm, torch fp32": "timm, fp32",
+    "timm, torch bf16": "timm, bf16",
+    "ours, onnx": "Ours, ONNX",
+    "ours, openvino": "Ours, OpenVINO",
+    "ours, openvino in bf16": "Ours, OpenVINO in bf16",
+}
+
+
 def exports() -> str:
     """Answers of exported models, beside timm in torch."""
     found = read("export.json")
     if found is None:
         return ""
-    rows = ["| Size | Items at once | timm, fp32 | timm, bf16 | Ours, ONNX | Ours, OpenVINO |"]
-    rows[0] += " Ours against fp32 | against bf16 |"
-    rows.append("|---" * 8 + "|")
+    heads = [head for name, head in SERVED.items() if name in found["rows"][0]["milliseconds"]]
+    rows = [f"| Size | Items at once | {' | '.join(heads)} | Ours against fp32 | against bf16 |"]
+    rows.append("|---" * (len(heads) + 4) + "|")
     for row in found["rows"]:
         times = row["milliseconds"]
-        shown = [
-            f"{times[name]:.1f}"
-            for name in ("timm, torch fp32", "timm, torch bf16", "ours, onnx", "ours, openvino")
-        ]
+        shown = [f"{times[name]:.1f}" for name in SERVED if name in times]
         ratios = [_times(row["times_as_fast_as"][f"timm, torch {one}"]) for one in ("fp32", "bf16")]
         size = f"`{row['size']}`, {row['side']} pixels"
         rows.append(f"| {size} | {row['batch']} | {' | '.join([*shown, *ratios])} |")

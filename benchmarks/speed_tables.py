@@ -6,7 +6,12 @@ from typing import Any
 
 from tables import HANDCRAFTED, SETS, median, read, section
 
-WHERE = {"torch": "torch", "onnx": "ONNX", "openvino": "OpenVINO"}
+WHERE = {
+    "torch": "torch",
+    "onnx": "ONNX",
+    "openvino": "OpenVINO",
+    "openvino in bf16": "OpenVINO in bf16",
+}
 PLAYED_AGAINST = ("plain GAN", "MAE of transformers")
 KEPT = {"seconds": ".2f", "megabytes": ".0f", "peak_megabytes": ".0f"}
 WAITED = ("pause_seconds", "durable_seconds")

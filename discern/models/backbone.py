@@ -16,6 +16,7 @@ from discern.errors import ConfigError
 from discern.models.blocks import NORM_EPS, Block, init_linear, stream
 from discern.models.edges import edges
 from discern.models.merge import Merged
+from discern.models.norm import LayerNorm
 from discern.models.stem import ConvStem, PatchStem
 from discern.models.tokens import grid_of, positions
 
@@ -104,7 +105,7 @@ class Backbone(nn.Module):
             )
             for rate in rates
         )
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.init_weights()
 
     def init_weights(self) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from discern.models.merge import Merged
+from discern.models.norm import LayerNorm
 
 NORM_EPS = 1e-6  # as timm and the original ViT
 PLAIN_TOKENS = 256  # up to here plain attention is the faster one on a CPU, in bf16
@@ -22,8 +23,8 @@ class Attention(nn.Module):
         self.kept: list[Tensor] | None = None  # where its weights go while it is explained
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
-        self.q_norm = nn.LayerNorm(width // heads, eps=NORM_EPS) if qk_norm else nn.Identity()
-        self.k_norm = nn.LayerNorm(width // heads, eps=NORM_EPS) if qk_norm else nn.Identity()
+        self.q_norm = LayerNorm(width // heads, eps=NORM_EPS) if qk_norm else nn.Identity()
+        self.k_norm = LayerNorm(width // heads, eps=NORM_EPS) if qk_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self._heads(x)
@@ -111,10 +112,10 @@ class Block(nn.Module):
         norm_eps: float = NORM_EPS,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.norm1 = LayerNorm(width, eps=norm_eps)
         self.attn = Attention(width, heads, qk_norm)
         self.ls1 = LayerScale(width, layer_scale) if layer_scale else None
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.norm2 = LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.ls2 = LayerScale(width, layer_scale) if layer_scale else None
         self.drop_path = drop_path

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from discern.models.backbone import BackboneConfig
 from discern.models.blocks import NORM_EPS, Block, init_linear, stream
+from discern.models.norm import LayerNorm
 from discern.models.tokens import Grid, positions, unpatchify
 
 # Tokens share a large common part, so a step of Adam moves all of a pixel's weights alike: without
@@ -55,7 +56,7 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, layer_scale=None) for _ in range(config.depth)
         )
-        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.norm = LayerNorm(config.width, eps=NORM_EPS)
         self.to_patch = nn.Linear(config.width, self.channels * self.tubelet * self.patch**2)
         # smooths the seams between patches, which would otherwise give every fake away
         self.seam = nn.Conv3d(self.channels, self.channels, (1, 3, 3), padding=(0, 1, 1))
