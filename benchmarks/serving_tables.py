@@ -7,7 +7,6 @@ from typing import Any
 
 from tables import read, section
 
-
 SERVED = {
     "timm, torch fp32": "timm, fp32",
     "timm, torch bf16": "timm, bf16",

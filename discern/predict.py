@@ -5,9 +5,11 @@ Where the bundle has a guard, what is unlike all that it knows is called unknown
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,24 +27,41 @@ from discern.data.preprocess import PreprocessConfig, even_frames, prepare
 from discern.data.views import MOST, all_views
 from discern.errors import BadItem, IntegrityError, UsageError
 from discern.export.run import Exported, exported_at, load_exported
+from discern.models.halved import halved
 from discern.models.model import Model
 from discern.models.weights import Bundle, load_bundle
 from discern.models.witness import Witness
+from discern.scale.precision import autocast, choose_precision
 from discern.seal.sign import is_required, requiring
 from discern.security.certainty import labels_of, sigmoid, softmax
 from discern.security.scores import Evidence, together
 
 CPU = torch.device("cpu")
 BATCH = 256  # images at a time
+Answering = TypeVar("Answering", bound=Callable[[Tensor], Tensor])
+_HALVED: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()  # model -> what answers for it
+PRECISIONS = ("fp32", "bf16", "auto")  # of answers in torch
 
 
-def load(path: Path | str, *, require_signature: Path | str | None = None) -> Bundle:
+def load(
+    path: Path | str, *, require_signature: Path | str | None = None, precision: str = "fp32"
+) -> Bundle:
     """Read and verify a model: a run folder or its `model` folder.
 
-    With a public key's file it must be signed by that key.  Raises UsageError, IntegrityError.
+    With a public key's file it must be signed by that key.  Its answers are computed in fp32, in
+    bf16, or with `auto` in what is faster on this processor.  Raises UsageError, IntegrityError.
     """
     with requiring(require_signature):
-        return load_bundle(path)
+        bundle = load_bundle(path)
+    bundle.model.precision = answers_in(precision)
+    return bundle
+
+
+def answers_in(precision: str) -> str:
+    """The precision that is meant; `auto` is timed.  Raises UsageError for any other word."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: there are {', '.join(PRECISIONS)}")
+    return str(choose_precision(precision, CPU))
 
 
 def preprocessing(bundle: Bundle) -> PreprocessConfig:
@@ -55,7 +74,8 @@ def forward(
     model: Callable[[Tensor], Tensor], batches: Iterable[Batch], device: torch.device = CPU
 ) -> np.ndarray:
     """Outputs of a model for all items: logits [N, K], or features [N, D]."""
-    outputs = [model(to_float(batch.clip.to(device))).float().cpu() for batch in batches]
+    with _answering(model, device) as answer:
+        outputs = [answer(to_float(batch.clip.to(device))).float().cpu() for batch in batches]
     return torch.cat(outputs).numpy()
 
 
@@ -74,8 +94,9 @@ def look(
     model: Model, batches: Iterable[Batch], *, head: bool, device: torch.device = CPU
 ) -> Evidence:
     """What a model makes of all items, with `head` also the discriminator's verdict."""
-    witness = Witness(model, head=head)
-    return together([witness(to_float(batch.clip.to(device))) for batch in batches])
+    with _answering(model, device) as answer:
+        witness = Witness(answer, head=head)
+        return together([witness(to_float(batch.clip.to(device))) for batch in batches])
 
 
 def evidence(model: Model, items: ClipSet, *, head: bool, views: int = 1) -> Evidence:
@@ -93,14 +114,15 @@ def _averaged(
     model: Model, plain: Evidence, batches: Callable[[float], Iterable[Batch]], views: int
 ) -> Evidence:
     """With the logits of further views."""
-    assert model.classifier is not None
     device, logits = next(model.parameters()).device, plain.logits
-    for view in all_views(views)[1:]:
-        more = [
-            model.classifier(view.of(to_float(batch.clip.to(device)))).float().cpu()
-            for batch in batches(view.moment)
-        ]
-        logits = logits + torch.cat(more)
+    with _answering(model, device) as answer:
+        witness = Witness(answer, head=False)
+        for view in all_views(views)[1:]:
+            more = [
+                witness(view.of(to_float(batch.clip.to(device)))).logits.cpu()
+                for batch in batches(view.moment)
+            ]
+            logits = logits + torch.cat(more)
     return plain._replace(logits=logits / views)
 
 
@@ -117,11 +139,13 @@ def predict_files(
     top: int = 1,
     limits: Limits | None = None,
     views: int = 1,
+    precision: str = "fp32",
 ) -> list[dict[str, Any]]:
     """Name what is in files: one entry each, with `top` classes, or `error` if it is unreadable.
 
     Where the model has a guard, also whether the item is `unknown`: unlike all that it knows.  The
     model may be an exported one.  The answer is the mean of so many `views` (`data.views`).
+    A model that is not loaded yet answers in `precision` (see `load`).
     """
     require_views(views)
     exported = None if isinstance(model, Bundle) else exported_at(model)
@@ -132,9 +156,13 @@ def predict_files(
             )
         if views > 1:
             raise UsageError(f"--views {views}: an exported model has one view: use the model")
+        if precision != "fp32":
+            raise UsageError(
+                f"--precision {precision}: an exported model has its own: `discern export` sets it"
+            )
         runner = load_exported(exported)
         return [_answer_file(runner, Path(file), top, limits or Limits()) for file in files]
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    bundle = model if isinstance(model, Bundle) else load(model, precision=precision)
     require_classifier(bundle)
     return [_predict_file(bundle, Path(file), top, limits or Limits(), views) for file in files]
 
@@ -158,6 +186,18 @@ def read_file(path: Path, preprocess: PreprocessConfig, limits: Limits) -> Clip:
     """Decode one file of the user.  Raises BadItem."""
     data = read_bytes(path, limits)
     return decode(data, limits, frames=preprocess.stored_frames, detail=preprocess.detail)
+
+
+@contextmanager
+def _answering(model: Answering, device: torch.device) -> Iterator[Answering]:
+    """What answers in its place, where bf16 is asked for; else all around it stays as it is."""
+    if not isinstance(model, Model) or model.precision == "fp32":
+        yield model
+        return
+    with autocast(model.precision, device):
+        if model not in _HALVED:
+            _HALVED[model] = halved(model)
+        yield _HALVED[model]
 
 
 def _batches(items: ClipSet, moment: float = 0.0) -> Iterable[Batch]:

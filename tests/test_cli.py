@@ -31,14 +31,17 @@ OPTIONS = {
     },
     "evaluate": {"--out", "--unknown", "--strict", "--views", "--merge", "--require-signature"},
     "compare": {"--out", "--labels", "--minutes", "--from", "--seed"},
-    "predict": {"--top", "--save", "--views", "--require-signature"},
+    "predict": {"--top", "--save", "--views", "--precision", "--require-signature"},
     "generate": {"--out", "--count", "--label", "--walk", "--seed", "--require-signature"},
     "reconstruct": {"--out", "--mask", "--seed", "--require-signature"},
-    "score": {"--model", "--out", "--chunk", "--workers", "--ray", "--require-signature"},
+    "score": {
+        *("--model", "--out", "--chunk", "--workers", "--ray", "--precision"),
+        "--require-signature",
+    },
     "explain": {"--out", "--method", "--label", "--seed", "--require-signature"},
     "serve": {
         *("--host", "--port", "--token-file", "--gallery", "--workers", "--tls-cert", "--tls-key"),
-        *("--insecure", "--require-signature", "--may-enroll", "--watch"),
+        *("--insecure", "--require-signature", "--may-enroll", "--watch", "--precision"),
     },
     "export": {"--to", "--out", "--precision", "--check", "--seed", "--require-signature"},
     "attack": {
@@ -141,6 +144,17 @@ def test_help_for_no_verb_is_refused(words: list[str], capsys: pytest.CaptureFix
 def test_help_after_two_dashes_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", "--", "--help"]) == 2
     assert "Usage" not in capsys.readouterr().out
+
+
+def test_a_process_that_was_one_of_several_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from discern.scale import ranks
+
+    ranks.leave(3)  # this one never was: it goes on
+    left: list[int] = []
+    monkeypatch.setattr(ranks, "leave", left.append)
+    assert main(["nonsense"]) == 2 and left == []  # a caller's words
+    monkeypatch.setattr(sys, "argv", ["discern", "nonsense"])
+    assert main() == 2 and left == [2]
 
 
 def test_predicting_imports_only_what_it_needs() -> None:

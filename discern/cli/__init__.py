@@ -32,8 +32,19 @@ OTHER_WORDS = {
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code.  An error is one line, unless `--debug`."""
-    words = list(sys.argv[1:] if words is None else words)
+    """Runs one command and returns its exit code.  An error is one line, unless `--debug`.
+
+    The process's own words end it, where it was one of several.
+    """
+    if words is not None:
+        return _main(list(words))
+    code = _main(sys.argv[1:])
+    if (ranks := sys.modules.get("discern.scale.ranks")) is not None:
+        ranks.leave(code)
+    return code
+
+
+def _main(words: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be valid text
             stream.reconfigure(errors="backslashreplace")

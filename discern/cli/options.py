@@ -18,6 +18,11 @@ Seed = Annotated[
 Views = Annotated[
     int, typer.Option("--views", metavar="N", min=1, help="Average so many views of each item.")
 ]
+PRECISIONS = ("fp32", "bf16", "auto")
+Precision = Annotated[
+    str,
+    typer.Option("--precision", metavar="P", help="fp32; bf16; auto: the faster one here."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first file that is broken.")]
 
 Sources = Annotated[

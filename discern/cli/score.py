@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from discern.cli import answer, words
-from discern.cli.options import AsJson, Debug, Out, Signed, Sources
+from discern.cli.options import PRECISIONS, AsJson, Debug, Out, Precision, Signed, Sources
 from discern.errors import EXIT_DATA, EXIT_DONE
 
 
@@ -26,6 +26,7 @@ def score(
         str | None,
         typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster; `local` starts one here."),
     ] = None,
+    precision: Precision = "fp32",
     signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -37,6 +38,7 @@ def score(
     The same command goes on where it was stopped, with any number of workers.
     """
     folder, specs = words.model(model), words.sources(source)
+    bits = words.one_of(precision, PRECISIONS, "--precision")
     from discern.recipes.score import CHUNK
     from discern.recipes.score import score as work
 
@@ -49,6 +51,7 @@ def score(
             workers=workers,
             ray=ray,
             require_signature=signed,
+            precision=bits,
         )
     code = EXIT_DATA if result["bad_files"] == result["samples"] else EXIT_DONE
     return answer.finish({**result, "exit_code": code}, as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from discern.cli import answer, words
-from discern.cli.options import AsJson, Debug, Model, Signed
+from discern.cli.options import PRECISIONS, AsJson, Debug, Model, Precision, Signed
 from discern.errors import UsageError
 
 
@@ -45,6 +45,7 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let everybody who reaches it ask.")
     ] = False,
+    precision: Precision = "fp32",
     signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -54,6 +55,7 @@ def serve(
     On this machine alone, unless --host says otherwise; another host wants a token.
     """
     folder = words.model(model)
+    bits = words.one_of(precision, PRECISIONS, "--precision")
     if may_enroll and gallery is None:
         raise UsageError("--may-enroll: name the file with --gallery")
     known = None if may_enroll else gallery  # it may be made by the first who is enrolled
@@ -77,6 +79,7 @@ def serve(
         certificate=None if tls_cert is None else str(tls_cert),
         key=None if tls_key is None else str(tls_key),
         require_signature=None if signed is None else str(signed),
+        precision=bits,
     )
     if not config.is_local and config.token is None and not insecure:
         raise UsageError(

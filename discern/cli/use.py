@@ -9,11 +9,13 @@ import typer
 
 from discern.cli import answer, words
 from discern.cli.options import (
+    PRECISIONS,
     AsJson,
     Debug,
     Minutes,
     Model,
     Out,
+    Precision,
     Seed,
     Signed,
     Sources,
@@ -106,6 +108,7 @@ def predict(
         typer.Option("--save", metavar="FILE", help="Also write .csv, .jsonl, .parquet or .json."),
     ] = None,
     views: Views = 1,
+    precision: Precision = "fp32",
     signed: Signed = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -114,11 +117,12 @@ def predict(
     folder, paths = words.model(model), words.media(files)
     if save is not None and save.suffix.lower() not in (".csv", ".jsonl", ".parquet", ".json"):
         raise UsageError(f"--save {save}: write a .csv, .jsonl, .parquet or .json file")
+    bits = words.one_of(precision, PRECISIONS, "--precision")
     from discern.predict import predict_files
     from discern.seal.sign import requiring
 
     with answer.one_answer(as_json), requiring(signed):
-        found = predict_files(folder, paths, top, views=views)
+        found = predict_files(folder, paths, top, views=views, precision=bits)
     if save is not None:
         answer.save_predictions(found, save)
     return answer.finish_predictions(found, as_json)

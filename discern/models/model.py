@@ -36,6 +36,7 @@ class Model(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.precision = "fp32"  # of its answers; a training says its own
         self.backbone = Backbone(config.backbone)
         self.encoder = Backbone(config.backbone) if config.own_encoder else None
         self.discriminator = (

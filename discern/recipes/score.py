@@ -52,6 +52,7 @@ class Task:
     out: str
     order: str  # what the order of the items must be
     weights: str  # SHA-256 of the model's
+    precision: str
     signed_by: str | None
     threads: int
 
@@ -65,27 +66,32 @@ def score(
     workers: int = 1,
     ray: str | None = None,
     require_signature: Path | str | None = None,
+    precision: str = "fp32",
 ) -> dict[str, Any]:
     """Answer every item of the sources into `out`/part-*.parquet.
 
     The same call on unfinished work goes on with the chunks that are missing, by any number of
-    `workers`, here or on the Ray cluster at `ray`.  Raises UsageError, DataError, IntegrityError.
+    `workers`, here or on the Ray cluster at `ray`.  `precision` is `load`'s.  Raises UsageError,
+    DataError, IntegrityError.
     """
     started = time.monotonic()
     require_parquet()
     specs = [source] if isinstance(source, str) else list(source)
-    bundle = load(model, require_signature=require_signature)
+    out = Path(out).absolute()
+    if precision == "auto":  # timed once: who goes on, and all workers, answer alike
+        precision = _begun_in(out) or precision
+    bundle = load(model, require_signature=require_signature, precision=precision)
     require_classifier(bundle)
     data = open_source(specs)
     if not len(data):
         raise DataError(f"{data.spec}: there is no item in it")
-    out = Path(out).absolute()
     about: dict[str, Any] = {
         "format": FORMAT,
         "sources": [_absolute(spec) for spec in specs],
         "items": len(data),
         "order": _order(data),
         "weights": bundle.weights,
+        "precision": bundle.model.precision,
         "chunk": chunk,
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -103,6 +109,7 @@ def score(
                 out=str(out / f"part-{number:0{width}}.parquet"),
                 order=about["order"],
                 weights=about["weights"],
+                precision=about["precision"],
                 signed_by=None if require_signature is None else _absolute(str(require_signature)),
                 threads=0 if workers <= 1 and ray is None else 1,
             )
@@ -190,6 +197,14 @@ def _read(bundle: Bundle, data: Source, index: int) -> tuple[dict[str, Any], np.
     return {"kind": str(clip.kind)}, model_frames(clip, size)
 
 
+def _begun_in(out: Path) -> str | None:
+    """The precision of unfinished work, if there is some."""
+    try:
+        return str(json.loads((out / ABOUT).read_bytes())["precision"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def _begin(out: Path, about: dict[str, Any]) -> None:
     """Write down what is scored, or refuse work of another kind.  Raises UsageError."""
     path = out / ABOUT
@@ -207,7 +222,7 @@ def _begin(out: Path, about: dict[str, Any]) -> None:
     if (out / RESULTS).exists():
         raise UsageError(f"--out {out} holds finished scores: choose another, or delete it")
     for name, value in about.items():
-        if stored.get(name) != value:
+        if {"precision": "fp32", **stored}.get(name) != value:  # as it was when there was no other
             raise UsageError(
                 f"--out {out}: was begun with another {name}: use the same, or another folder"
             )
@@ -250,7 +265,7 @@ def _opened(task: Task) -> tuple[Bundle, Source]:
     if found is not None:
         return found
     with requiring(task.signed_by):
-        bundle, data = load(task.model), open_source(list(task.sources))
+        bundle, data = load(task.model, precision=task.precision), open_source(list(task.sources))
     if bundle.weights != task.weights:
         raise UsageError(f"{task.model}: this is not the model that the scoring began with")
     if _order(data) != task.order:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeGuard
@@ -151,6 +152,7 @@ class Ranks:
 
 
 ALONE = Ranks()
+_joined = False  # whether this process has ever been one of several
 
 
 def current() -> Ranks:
@@ -173,7 +175,8 @@ def launched() -> bool:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """Join the others where a launcher has started several."""
+    """Join the others where a launcher has started several; such a process ends by `leave`."""
+    global _joined
     if not launched():
         yield ALONE
         return
@@ -185,10 +188,26 @@ def joined() -> Iterator[Ranks]:
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise DiscernError(f"the ranks do not find each other: {first}") from None
+    _joined = True
     try:
         yield current()
     finally:
         dist.destroy_process_group()
+
+
+def leave(code: int) -> None:
+    """End a process that has joined others at once; one that worked alone goes on.
+
+    torch holds on to process groups of divided tensors, whose threads then outlive them until the
+    interpreter is gone.  Now and then that aborts a rank whose work is done, and the launcher takes
+    the whole run for a failed one.
+    """
+    if not _joined:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # who read it has left
+            stream.flush()
+    os._exit(code)
 
 
 def is_divided(value: Tensor) -> TypeGuard[Any]:

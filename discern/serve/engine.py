@@ -55,7 +55,11 @@ class Engine:
     """The model, its queue, and the gallery if there is one."""
 
     def __init__(self, config: ServeConfig) -> None:
-        self.bundle: Bundle = load(config.model, require_signature=config.require_signature)
+        self.bundle: Bundle = load(
+            config.model,
+            require_signature=config.require_signature,
+            precision=config.precision,
+        )
         require_classifier(self.bundle)
         self.preprocess = preprocessing(self.bundle)
         self.gallery = None if config.gallery is None else Path(config.gallery)

@@ -23,6 +23,7 @@ class ServeConfig:
     certificate: str | None = None
     key: str | None = None
     require_signature: str | None = None
+    precision: str = "fp32"  # of answers
     most_bytes: int = 32 * 2**20  # of a request
     most_parts: int = 8  # of a form
     most_enrolled: int = 200_000  # vectors of the gallery

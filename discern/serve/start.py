@@ -49,7 +49,10 @@ def serve(config: ServeConfig, ready: Callable[[], None] = lambda: None) -> None
         ready()
         uvicorn.run(app, **shared)
         return
-    Engine(config).queue.close()  # what is wrong with the model is told here, and once
+    engine = Engine(config)  # what is wrong with the model is told here, and once
+    engine.queue.close()
+    # timed once: workers that start together would disturb each other, and all are to answer alike
+    config = dataclasses.replace(config, precision=engine.bundle.model.precision)
     ready()
     os.environ[VARIABLE] = json.dumps(dataclasses.asdict(config))
     make = "discern.serve.start:from_environment"

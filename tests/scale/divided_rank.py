@@ -5,8 +5,10 @@ python -m tests.scale.divided_rank OUT OBJECTIVE SETTINGS
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
+import os
 import sys
 from itertools import count
 from pathlib import Path
@@ -23,7 +25,7 @@ from discern.models.blocks import Block
 from discern.models.model import named_tensors
 from discern.objectives.objective import Objective
 from discern.scale.divided import Divided, own_part
-from discern.scale.ranks import Ranks, joined
+from discern.scale.ranks import Ranks, joined, leave
 from discern.train import checkpoint
 from discern.train.checkpoint import Saver
 from discern.train.loop import SILENT, LoopConfig, fit
@@ -127,6 +129,9 @@ def main() -> None:
             break_saves(ranks, out)
         else:
             train(ranks, out, name, settings)
+        if ranks.world > 1:  # threads of torch's end like this, now and then
+            atexit.register(os.abort)
+    leave(0)
 
 
 if __name__ == "__main__":
