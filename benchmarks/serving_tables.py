@@ -34,7 +34,7 @@ def exports() -> str:
         f"Milliseconds of a batch on one thread of {found['hardware']['cpu']}, medians of "
         f"{found['rounds']} rounds, other load {found['load_before']:.1f}; ours from bytes to "
         f"calibrated probabilities. 3.5 times fp32 were asked for, 1.6 times bf16. "
-        f"{_binds(found)}`{found['command']}`"
+        f"{_binds(found)}{_parity(found)}`{found['command']}`"
     )
     return "\n".join(["### Exported models, beside timm's ViT in torch", "", *rows, "", note, ""])
 
@@ -125,6 +125,26 @@ def _binds(found: dict[str, Any]) -> str:
     return (
         "What binds: this processor has no matrix products in 16 bits (timm's own are slower than "
         "in 32), and in 32 bits both do nearly the same ones. "
+    )
+
+
+def _parity(found: dict[str, Any]) -> str:
+    """How far exports are from torch on real items."""
+    checks = [
+        kind
+        for formats in found.get("parity", {}).values()
+        for kinds in formats.values()
+        for kind in kinds.values()
+    ]
+    if not checks:
+        return ""
+    furthest = max(max(one["largest_difference"].values()) for one in checks)
+    counts = sorted({one["items"] for one in checks}, reverse=True)
+    batches = ", ".join(checks[0]["largest_difference"])
+    return (
+        f"In fp32 probabilities are at most {furthest:.0e} from torch's, on "
+        f"{' images and '.join(f'{count:,}' for count in counts)} clips of the data sets, in "
+        f"batches of {batches} (`--parity cifar10 jhmdb`). "
     )
 
 

@@ -28,6 +28,7 @@ from discern.evaluate.calibration import reliability
 from discern.evaluate.metrics import calibration_error, metrics
 from discern.evaluate.pictures import picture_items, telling
 from discern.evaluate.several import as_choices, several_metrics
+from discern.evaluate.timing import seconds_per_item
 from discern.evaluate.unknown import (
     Scored,
     guard_block,
@@ -55,7 +56,6 @@ from discern.security.scores import Evidence
 
 BLOCK = {Kind.IMAGE: "images", Kind.CLIP: "clips"}
 MEMORY = 4 * 2**30  # bytes of decoded items
-TIMED_ITEMS = 256
 
 
 def evaluate(
@@ -186,7 +186,8 @@ def measure(
     on_cpu = _on_cpu(model)
     for kind, one in sets.items():
         block = _measures([one], [seen[kind]], classes, sure) if len(sets) > 1 else {}
-        block["microseconds_per_item"] = 1e6 * views * seconds_per_item(on_cpu, one)
+        cost = seconds_per_item(lambda few: probabilities(on_cpu, few), one)
+        block["microseconds_per_item"] = 1e6 * views * cost
         guard = _guard_results(sure, {kind: scored[kind]})
         if guard is not None:
             guard["microseconds_per_item"] = 1e6 * guard_seconds(on_cpu, sure, one)
@@ -286,27 +287,6 @@ def _on_cpu(model: Model) -> Model:
     if next(model.parameters()).device.type == "cpu":
         return model
     return copy.deepcopy(model).cpu()
-
-
-def seconds_per_item(model: Model, items: ClipSet, repeats: int = 3) -> float:
-    """Processor time of one item on one thread, from uint8 frames to probabilities, in batches.
-
-    The best of a few repeats, as the hand-crafted methods are timed: other work on the machine only
-    adds time.
-    """
-    few = items.subset(np.arange(min(TIMED_ITEMS, len(items))))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        probabilities(model, few)  # the first pass pays for what is cached afterwards
-        times = []
-        for _ in range(repeats):
-            started = time.process_time()
-            probabilities(model, few)
-            times.append(time.process_time() - started)
-        return min(times) / len(few)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def write_predictions(

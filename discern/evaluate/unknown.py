@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from discern.clip import Kind
 from discern.data.clipset import ClipSet
 from discern.evaluate.metrics import auroc, clopper_pearson
+from discern.evaluate.timing import seconds_per_item
 from discern.models.model import Model
 from discern.predict import evidence
 from discern.security.certainty import Certainty
@@ -21,7 +20,6 @@ from discern.security.scores import Evidence
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 POINTS = 65  # of a stored curve
 METHODS = ("guard", "knn", "max_softmax")
-TIMED_ITEMS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,20 +101,11 @@ def unknown_scores(model: Model, sure: Certainty, sets: Mapping[Kind, ClipSet]) 
     )
 
 
-def guard_seconds(model: Model, sure: Certainty, items: ClipSet, repeats: int = 3) -> float:
-    """Processor time of one item on one thread with the guard: the best of a few repeats."""
-    few = items.subset(np.arange(min(TIMED_ITEMS, len(items))))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times = []
-        for _ in range(repeats + 1):  # the first pass pays for what is cached afterwards
-            started = time.process_time()
-            score(sure, items.kind, evidence(model, few, head=sure.asks_head))
-            times.append(time.process_time() - started)
-        return min(times) / len(few)
-    finally:
-        torch.set_num_threads(threads)
+def guard_seconds(model: Model, sure: Certainty, items: ClipSet) -> float:
+    """Processor time of one item on one thread with the guard."""
+    return seconds_per_item(
+        lambda few: score(sure, few.kind, evidence(model, few, head=sure.asks_head)), items
+    )
 
 
 def _shares(items: Scored) -> dict[str, Any]:
