@@ -40,7 +40,6 @@ CPU = torch.device("cpu")
 BATCH = 256  # images at a time
 Answering = TypeVar("Answering", bound=Callable[[Tensor], Tensor])
 _HALVED: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()  # model -> what answers for it
-PRECISIONS = ("fp32", "bf16", "auto")  # of answers in torch
 
 
 def load(
@@ -49,19 +48,13 @@ def load(
     """Read and verify a model: a run folder or its `model` folder.
 
     With a public key's file it must be signed by that key.  Its answers are computed in fp32, in
-    bf16, or with `auto` in what is faster on this processor.  Raises UsageError, IntegrityError.
+    bf16, or with `auto` in what is faster on this processor.  Raises UsageError, IntegrityError,
+    ConfigError for any other word.
     """
     with requiring(require_signature):
         bundle = load_bundle(path)
-    bundle.model.precision = answers_in(precision)
+    bundle.model.precision = str(choose_precision(precision, CPU))
     return bundle
-
-
-def answers_in(precision: str) -> str:
-    """The precision that is meant; `auto` is timed.  Raises UsageError for any other word."""
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision}: there are {', '.join(PRECISIONS)}")
-    return str(choose_precision(precision, CPU))
 
 
 def preprocessing(bundle: Bundle) -> PreprocessConfig:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import discern.predict as answering
 from discern.clip import Kind
-from discern.errors import UsageError
+from discern.errors import ConfigError, UsageError
 from discern.gallery.people import vectors_of
 from discern.models.backbone import BackboneConfig
 from discern.models.model import Model, ModelConfig
@@ -116,7 +116,7 @@ def test_auto_is_timed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_there_is_not_is_refused(model: Path, photo: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--precision int8: there are fp32, bf16, auto"):
+    with pytest.raises(ConfigError, match="'int8' does not exist: choose one of auto, bf16, fp32"):
         load(model, precision="int8")
     export = pytest.importorskip("discern.recipes.export")
     pytest.importorskip("onnxruntime")

@@ -34,10 +34,15 @@ _required: ContextVar[Path | None] = ContextVar("required", default=None)
 
 @contextlib.contextmanager
 def requiring(key: Path | str | None) -> Iterator[None]:
-    """Within, every bundle that is loaded must be signed by this public key.  Raises UsageError."""
-    if key is not None:
-        read_public(Path(key))  # a file that is no key is said before any work
-    token = _required.set(None if key is None else Path(key))
+    """Within, every bundle that is loaded must be signed by this public key.  Raises UsageError.
+
+    None asks for nothing more than what is asked for around it.
+    """
+    if key is None:
+        yield
+        return
+    read_public(Path(key))  # a file that is no key is said before any work
+    token = _required.set(Path(key))
     try:
         yield
     finally:

@@ -76,9 +76,18 @@ def test_a_wrong_a_swapped_and_a_missing_signature_are_refused(
 def test_the_requirement_ends_with_its_block(original: Path, keys: Keys) -> None:
     with requiring(keys.mine_public), pytest.raises(IntegrityError):
         load_bundle(original)
-    with requiring(keys.mine_public), requiring(None):
-        load_bundle(original)
     load_bundle(original)
+
+
+def test_what_asks_for_nothing_takes_nothing_back(original: Path, keys: Keys) -> None:
+    """`load` within a verb that wants a signature, for one."""
+    with requiring(keys.mine_public):
+        with requiring(None), pytest.raises(IntegrityError):
+            load_bundle(original)
+        with pytest.raises(IntegrityError):
+            load(original)
+        with pytest.raises(IntegrityError):
+            load_bundle(original)
 
 
 def test_what_is_saved_anew_is_not_signed(signed: Path) -> None:
