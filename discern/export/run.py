@@ -123,12 +123,19 @@ def openvino_runner(path: Path, precision: str) -> Runner:
     Single precision, but for what the file says is int8; or bf16, where the CPU computes in it.
     """
     hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    import openvino
+
     compiled = openvino_core().compile_model(path, "CPU", hint)
     names = [next(iter(one.get_names())) for one in compiled.outputs]
+    # calling the compiled model itself sorts inputs and outputs by name in Python, a tenth of the
+    # time of a small picture
+    request = compiled.create_infer_request()
 
     def run(frames: np.ndarray) -> dict[str, np.ndarray]:
-        found = compiled([frames])
-        return {name: np.array(found[place]) for place, name in enumerate(names)}
+        given = openvino.Tensor(np.ascontiguousarray(frames), shared_memory=True)
+        request.set_input_tensor(given)
+        request.infer()
+        return {n: request.get_output_tensor(at).data.copy() for at, n in enumerate(names)}
 
     return run
 
