@@ -30,6 +30,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from few_labels import HERE, commit, hardware, interval, unpacked, versions  # noqa: E402
 from peers import timm_vit  # noqa: E402
+from rounds import one_core  # noqa: E402
 
 from discern.clip import Kind  # noqa: E402
 from discern.export.run import RUNNERS, openvino_capabilities  # noqa: E402
@@ -51,8 +52,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
     load = os.getloadavg()[0]
-    for name in ("OMP_NUM_THREADS", "OPENVINO_NUM_THREADS"):
-        os.environ[name] = "1"
     set_threads(1)
     found: dict[str, Any] = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     for name in args.parity:
@@ -62,6 +61,7 @@ def main() -> None:
         # before timm is there: torch's exporter asks for torchvision, and gets the stand-in
         for one in CASES:
             exported(Path(home), *one)
+        one_core()  # what a runtime starts beside its one thread gains nothing by it
         rows = [case(Path(home), *one) for one in CASES]
     found |= {"rows": rows, "rounds": ROUNDS, "threads": 1, "load_before": load}
     import onnxruntime
@@ -127,11 +127,11 @@ def case(home: Path, size: str, side: int, patch: int, batch: int) -> dict[str, 
     }
     for to in RUNNERS:
         suffix = {"onnx": ".onnx", "openvino": ".xml"}[to]
-        runner = RUNNERS[to](work / to / f"{Kind.IMAGE}{suffix}", "fp32")
+        runner = RUNNERS[to](work / to / f"{Kind.IMAGE}{suffix}", "fp32", threads=1)
         runners[f"ours, {to}"] = lambda runner=runner: runner(frames)
     if "BF16" in openvino_capabilities():
         graph = work / "openvino" / f"{Kind.IMAGE}.xml"  # the same file: precision is a hint
-        halved = RUNNERS["openvino"](graph, "bf16")
+        halved = RUNNERS["openvino"](graph, "bf16", threads=1)
         runners["ours, openvino in bf16"] = lambda: halved(frames)
     times: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(ROUNDS + 1):  # the first pays for what is loaded

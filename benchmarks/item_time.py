@@ -72,7 +72,7 @@ def of_set(name: str, folder: Path, home: Path) -> dict[str, Any]:
             (runners[to],) = load_exported(home / f"{size}-{to}").runners.values()
         if "BF16" in openvino_capabilities():
             (graph,) = (home / f"{size}-openvino").glob("*.xml")  # precision is a hint to it
-            runners["openvino in bf16"] = openvino_runner(graph, "bf16")
+            runners["openvino in bf16"] = openvino_runner(graph, "bf16", threads=1)
         for to, runner in runners.items():
             cost = timed(runner, frames, AT_ONCE[kind])
             ours.append({"size": size, "in": to, "microseconds": cost})

@@ -88,12 +88,13 @@ def load_exported(folder: Path) -> Exported:
     )
 
 
-def onnx_runner(path: Path, precision: str) -> Runner:
-    """An onnxruntime session on the CPU, in the precision of its file."""
+def onnx_runner(path: Path, precision: str, threads: int = 0) -> Runner:
+    """An onnxruntime session on the CPU, in the precision of its file; 0 threads: as it chooses."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]
     (given,) = (one.name for one in session.get_inputs())
@@ -117,12 +118,15 @@ def openvino_capabilities() -> list[str]:
     return list(openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
-def openvino_runner(path: Path, precision: str) -> Runner:
+def openvino_runner(path: Path, precision: str, threads: int = 0) -> Runner:
     """A compiled OpenVINO model on the CPU.
 
     Single precision, but for what the file says is int8; or bf16, where the CPU computes in it.
+    0 threads: as it chooses.
     """
-    hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    if threads:
+        hint["INFERENCE_NUM_THREADS"] = threads
     import openvino
 
     compiled = openvino_core().compile_model(path, "CPU", hint)
@@ -140,7 +144,7 @@ def openvino_runner(path: Path, precision: str) -> Runner:
     return run
 
 
-RUNNERS: dict[str, Callable[[Path, str], Runner]] = {
+RUNNERS: dict[str, Callable[..., Runner]] = {
     "onnx": onnx_runner,
     "openvino": openvino_runner,
 }
