@@ -52,7 +52,7 @@ def main() -> None:
 
 def of_set(name: str, folder: Path, home: Path) -> dict[str, Any]:
     """Microseconds of an item, by method, and how often each hand-crafted one is right."""
-    from discern.export.run import load_exported, openvino_capabilities, openvino_runner
+    from discern.export.run import RUNNERS, openvino_capabilities
     from discern.recipes.compare import handcrafted
     from discern.recipes.export import export
     from discern.recipes.train import train
@@ -67,12 +67,12 @@ def of_set(name: str, folder: Path, home: Path) -> dict[str, Any]:
         ours.append({"size": size, "in": "torch", "microseconds": done["microseconds_per_item"]})
         frames = seen(folder, run, ITEMS[kind])
         runners = {}
-        for to in ("onnx", "openvino"):
+        for to, suffix in (("onnx", ".onnx"), ("openvino", ".xml")):
             export(run, to, home / f"{size}-{to}")
-            (runners[to],) = load_exported(home / f"{size}-{to}").runners.values()
-        if "BF16" in openvino_capabilities():
-            (graph,) = (home / f"{size}-openvino").glob("*.xml")  # precision is a hint to it
-            runners["openvino in bf16"] = openvino_runner(graph, "bf16", threads=1)
+            (graph,) = (home / f"{size}-{to}").glob(f"*{suffix}")
+            runners[to] = RUNNERS[to](graph, "fp32", threads=1)
+        if "BF16" in openvino_capabilities():  # precision is a hint to the last graph
+            runners["openvino in bf16"] = RUNNERS["openvino"](graph, "bf16", threads=1)
         for to, runner in runners.items():
             cost = timed(runner, frames, AT_ONCE[kind])
             ours.append({"size": size, "in": to, "microseconds": cost})
