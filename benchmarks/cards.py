@@ -45,6 +45,8 @@ def fakes() -> str:
         accuracy = f"{100 * block['accuracy']['mean']:.1f}"
         rows.append(f"| {name} | {against} | {accuracy} | {points(block['gain'])} | {knn} |")
     note = f"Paired by seed, 95 % intervals (Student's t); no adversary: {_mean(gains['none'])}. "
+    if found.get("note"):
+        note += f"{found['note'][:1].upper()}{found['note'][1:]}. "
     return "\n".join([title, "", *rows, "", note + f"`{found['command']}`", ""])
 
 

@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--pretrain", type=float, default=2.0, metavar="MINUTES")
     parser.add_argument("--tune", type=float, default=0.5, metavar="MINUTES")
     parser.add_argument("--threads", type=int, default=None, help="of each training")
+    parser.add_argument("--note", default=None, help="what a reader of the table must know")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
     threads = [] if args.threads is None else [f"threads={args.threads}"]
@@ -62,6 +63,7 @@ def main() -> None:
         "minutes": {"pretrain": args.pretrain, "tune": args.tune},
         "labels": LABELS,
         "threads": args.threads,
+        "note": args.note or done.get("note"),
         "images": 10 * PER_CLASS,
         "hardware": hardware(),
         "versions": versions(),

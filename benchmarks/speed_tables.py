@@ -119,14 +119,14 @@ def inference() -> str:
         for kinds, claim in block["claims"].items()
     ]
     slow = "" if "bf16" in found["precisions"] else ", and this processor has no faster ones in 16"
-    alone, together = (found["rows"][name] for name in list(found["rows"])[:2])
+    alone, together = (found["rows"][f"nano, 32 pixels, {count} at once"] for count in (1, 64))
     least = found["precisions"][-1]
     calls = 64 * _milliseconds(alone, "ours", least) / _milliseconds(together, "ours", least)
     note = (
         f"One core of {found['hardware']['cpu']}, ours from bytes of pixels, as `discern predict "
         f"--precision P` computes. What binds: ours has a stem of convolutions and normalised "
         f"queries and keys more; in 32 bits both do the same matrix products{slow}; one item of "
-        f"`nano` takes {calls:.1f} times its share of 64 at once, by its calls. "
+        f"`nano` takes {calls:.1f} times its share of 64 at once. "
         f"{_moved(found['moved'])}`{found['command']}`"
     )
     head = ("What", "Ours against timm", "Ours, ms", "timm, ms", "Ours is so many times as fast")

@@ -15,24 +15,15 @@ import discern.predict as answering
 from discern.clip import Kind
 from discern.errors import ConfigError, UsageError
 from discern.gallery.people import vectors_of
-from discern.models.backbone import BackboneConfig
-from discern.models.model import Model, ModelConfig
-from discern.models.weights import save_bundle
 from discern.predict import classify, evidence, load, look, predict_files, probabilities
 from discern.scale.precision import Precision
-from tests.tiny import batch, random_sets
+from tests.tiny import a_model, batch, random_sets
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("precision") / "model"
-    torch.manual_seed(0)
-    made = Model(ModelConfig(backbone=BackboneConfig(width=32, depth=2, heads=2), classes=3)).eval()
-    assert made.classifier is not None
-    made.classifier.head.weight.data *= 3
-    size = {"height": 16, "width": 16, "frames": 4, "stored_frames": 4}
-    save_bundle(folder, made, labels=["a", "b", "c"], preprocess=size, made={})
-    return folder
+    return a_model(folder, sharpness=3.0, depth=2, stem="conv")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +74,7 @@ def test_a_training_around_it_keeps_its_own_precision(model: Path) -> None:
 
 def test_the_model_itself_stays_in_32_bits(model: Path) -> None:
     """What explains or enrols beside the answers needs it as it is; and the copy is made once."""
+    gc.collect()  # models of other tests
     bundle = load(model, precision="bf16")
     before = {name: one.clone() for name, one in bundle.model.state_dict().items()}
     first, again = (look(bundle.model, [batch(4)], head=False) for _ in range(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from discern.models.backbone import Backbone, BackboneConfig
 from discern.models.classifier import Classifier
 from discern.models.discriminator import Discriminator, DiscriminatorConfig
 from discern.models.generator import Generator, GeneratorConfig
+from discern.models.model import Model, ModelConfig
+from discern.models.weights import save_bundle
 from discern.objectives.gan import Gan, GanConfig
 from discern.objectives.masked_gan import MaskedGan, MaskedGanConfig
 from discern.objectives.semi import Semi, SemiConfig
@@ -98,6 +101,18 @@ def semi(
 
 
 OBJECTIVES = {"masked_gan": masked_gan, "gan": gan, "supervised": supervised, "semi": semi}
+
+
+def a_model(folder: Path, seed: int = 0, sharpness: float = 30.0, **changes: Any) -> Path:
+    """A bundle of classes a, b and c, for items of 16 pixels, with answers that differ."""
+    torch.manual_seed(seed)
+    shape = backbone_config(**{"depth": 1, "stem": "linear", **changes})
+    model = Model(ModelConfig(backbone=shape, classes=3)).eval()
+    assert model.classifier is not None
+    model.classifier.head.weight.data *= sharpness
+    size = {"height": SIDE, "width": SIDE, "frames": 4, "stored_frames": 4}
+    save_bundle(folder, model, labels=["a", "b", "c"], preprocess=size, made={})
+    return folder
 
 
 def pixels(count: int, frames: int = 1, seed: int = 0, side: int = SIDE) -> Tensor:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
@@ -144,7 +144,13 @@ def openvino_runner(path: Path, precision: str, threads: int = 0) -> Runner:
     return run
 
 
-RUNNERS: dict[str, Callable[..., Runner]] = {
+class MakesRunner(Protocol):
+    """path of a graph, precision, threads -> what runs it"""
+
+    def __call__(self, path: Path, precision: str, threads: int = 0) -> Runner: ...
+
+
+RUNNERS: dict[str, MakesRunner] = {
     "onnx": onnx_runner,
     "openvino": openvino_runner,
 }

@@ -216,13 +216,14 @@ def _begin(out: Path, about: dict[str, Any]) -> None:
         write_json(path, about)
         return
     try:
-        stored = json.loads(path.read_bytes())
+        # before there was a choice it was fp32
+        stored = {"precision": "fp32", **json.loads(path.read_bytes())}
     except ValueError:
         raise UsageError(f"{path}: cannot be read: choose another --out") from None
     if (out / RESULTS).exists():
         raise UsageError(f"--out {out} holds finished scores: choose another, or delete it")
     for name, value in about.items():
-        if {"precision": "fp32", **stored}.get(name) != value:  # as it was when there was no other
+        if stored.get(name) != value:
             raise UsageError(
                 f"--out {out}: was begun with another {name}: use the same, or another folder"
             )

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from discern.cli import main
 from discern.errors import GateError, IntegrityError, UsageError
 from discern.export import writers
 from discern.export.graph import Graph, example, kinds_of, outputs_of
-from discern.export.run import load_exported
+from discern.export.run import RUNNERS, load_exported, openvino_core
 from discern.models.backbone import BackboneConfig
 from discern.models.model import Model, ModelConfig
 from discern.models.weights import load_bundle, save_bundle
@@ -48,6 +49,39 @@ def test_files_get_the_same_answers(
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     assert "error" in predict_files(out, [broken])[0]
+
+
+@pytest.mark.parametrize(("to", "suffix"), [("onnx", "onnx"), ("openvino", "xml")])
+def test_one_thread_is_one_thread(
+    to: str, suffix: str, place: Path, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is called a time of one thread is one: variables of the environment limit neither."""
+    graph = exported(to)[0] / f"image.{suffix}"
+    frames = np.zeros((2, 1, 16, 16, 3), dtype=np.uint8)
+    wanted, asked = RUNNERS[to](graph, "fp32")(frames), []
+    if to == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession
+
+        def opened(path: str, options: Any, **more: Any) -> Any:
+            asked.append(options.intra_op_num_threads)
+            return session(path, options, **more)
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    else:
+        core = openvino_core()
+
+        def compiled(*words: Any) -> Any:
+            found = core.compile_model(*words)
+            asked.append(found.get_property("INFERENCE_NUM_THREADS"))
+            return found
+
+        stand_in = SimpleNamespace(compile_model=compiled)
+        monkeypatch.setattr("discern.export.run.openvino_core", lambda: stand_in)
+    found = RUNNERS[to](graph, "fp32", threads=1)(frames)
+    assert asked == [1]
+    np.testing.assert_allclose(found["probabilities"], wanted["probabilities"], atol=1e-6)
 
 
 def test_one_graph_may_be_named(
@@ -164,7 +198,7 @@ def test_it_works_as_the_first_thing_that_a_process_does(to: str, tmp_path: Path
     import subprocess
     import sys
 
-    from tests.recipes.test_score import a_model
+    from tests.tiny import a_model
 
     model, out = a_model(tmp_path / "model"), tmp_path / "out"
     words = [sys.executable, "-m", "discern", "export", str(model), "--to", to, "--out", str(out)]

@@ -13,31 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from discern.cli import main
 from discern.errors import DiscernError
-from discern.models.backbone import BackboneConfig
-from discern.models.model import Model, ModelConfig
-from discern.models.weights import save_bundle
 from discern.predict import predict_files
 from discern.recipes.score import score
 from discern.seal.keys import make_signing_key
+from tests.tiny import a_model
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-
-
-def a_model(folder: Path, seed: int = 0) -> Path:
-    torch.manual_seed(seed)
-    shape = BackboneConfig(width=32, depth=1, heads=2, patch=4, stem="linear")
-    model = Model(ModelConfig(backbone=shape, classes=3)).eval()
-    assert model.classifier is not None
-    model.classifier.head.weight.data *= 30
-    size = {"height": 16, "width": 16, "frames": 4, "stored_frames": 4}
-    save_bundle(folder, model, labels=["a", "b", "c"], preprocess=size, made={})
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ def test_a_page_of_somebody_else_may_not_enrol(place: tuple[Any, Path]) -> None:
 
 
 def test_a_gallery_of_another_model_is_refused_at_the_start(model: Path, tmp_path: Path) -> None:
-    from tests.recipes.test_score import a_model
+    from tests.tiny import a_model
 
     other = a_model(tmp_path / "other")
     (tmp_path / "x.png").write_bytes(png())
