@@ -2,11 +2,13 @@
 
     python benchmarks/export.py                     speed, on one thread
     python benchmarks/export.py --parity cifar10 jhmdb     agreement on real items as well
+    python benchmarks/export.py --model RUN --source FOLDER    what fewer bits cost a trained model
 
 Untrained networks: time does not hang on what they know.  Ours takes bytes and gives calibrated
 probabilities; timm's is handed finished floats and gives logits.  Where the processor computes in
-bf16, OpenVINO's graph also runs in it, as `discern export --precision bf16` has it.  Rounds take
-turns; medians over rounds, and intervals of the ratio over rounds (Student's t).
+bf16, OpenVINO's graph also runs in it, as `discern export --precision bf16` has it; and both
+runtimes with products of int8, as `--precision int8` has them.  Rounds take turns; medians over
+rounds, and intervals of the ratio over rounds (Student's t).
 """
 
 from __future__ import annotations
@@ -33,12 +35,16 @@ from peers import timm_vit  # noqa: E402
 from rounds import one_core  # noqa: E402
 
 from discern.clip import Kind  # noqa: E402
+from discern.errors import GateError  # noqa: E402
+from discern.export.graph import Graph, example  # noqa: E402
 from discern.export.run import RUNNERS, openvino_capabilities  # noqa: E402
+from discern.export.writers import SUFFIXES, WRITERS  # noqa: E402
 from discern.models.backbone import SIZES, BackboneConfig  # noqa: E402
 from discern.models.model import Model, ModelConfig  # noqa: E402
-from discern.models.weights import save_bundle  # noqa: E402
-from discern.recipes.export import export  # noqa: E402
+from discern.models.weights import load_bundle, save_bundle  # noqa: E402
+from discern.recipes.export import PRECISIONS, export  # noqa: E402
 
+RANGED = 32  # items that ranges of int8 come from
 ROUNDS, SECONDS = 9, 0.4  # rounds, and the least time of each measurement
 CLASSES = 10
 # size, pixels of a side, patch, items at once
@@ -49,6 +55,8 @@ TABLE = HERE / "results" / "export.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parity", nargs="*", default=[], choices=("cifar10", "jhmdb"))
+    parser.add_argument("--model", type=Path, default=None, help="trained, to lose accuracy")
+    parser.add_argument("--source", type=Path, default=None, help="labelled items it is judged on")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
     load = os.getloadavg()[0]
@@ -57,6 +65,9 @@ def main() -> None:
     for name in args.parity:
         with tempfile.TemporaryDirectory() as home:
             found.setdefault("parity", {})[name] = parity(Path(home), unpacked(name, args.out))
+    if args.model is not None:
+        with tempfile.TemporaryDirectory() as home:
+            found["cost"] = cost(Path(home), args.model, args.source)
     with tempfile.TemporaryDirectory() as home:
         # before timm is there: torch's exporter asks for torchvision, and gets the stand-in
         for one in CASES:
@@ -74,15 +85,35 @@ def main() -> None:
         "openvino": openvino.__version__.split("-")[0],
     }
     found |= {
-        "command": " ".join(["python", "benchmarks/export.py", *sys.argv[1:]]).replace(
-            str(args.out), "OUT"
-        ),
+        "command": shown(args),
         "commit": commit(),
         "versions": versions() | also,
         "hardware": hardware(),
     }
     TABLE.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
+
+
+def shown(args: argparse.Namespace) -> str:
+    """The command, without the paths of this machine."""
+    text = " ".join(["python", "benchmarks/export.py", *sys.argv[1:]])
+    for path, name in ((args.model, "RUN"), (args.source, "FOLDER"), (args.out, "OUT")):
+        text = text if path is None else text.replace(str(path), name)
+    return text
+
+
+def cost(home: Path, model: Path, source: Path) -> dict[str, Any]:
+    """What fewer bits cost: precision and runtime -> what `discern export` says, or refuses."""
+    found: dict[str, Any] = {}
+    for precision in ("bf16", "int8"):
+        for to in PRECISIONS[precision]:
+            name = f"{to} in {precision}"
+            try:
+                said = export(model, to, home / name, precision=precision, check=[str(source)])
+                found[name] = said["parity"]
+            except GateError as error:
+                found[name] = {"refused": str(error)}
+    return found
 
 
 def a_bundle(folder: Path, size: str, side: int, patch: int) -> Path:
@@ -103,6 +134,10 @@ def exported(home: Path, size: str, side: int, patch: int, batch: int) -> None:
     bundle = a_bundle(work / "model", size, side, patch)
     for to in RUNNERS:
         export(bundle, to, work / to)
+        graph = Graph(load_bundle(bundle))
+        (work / f"{to}-int8").mkdir()
+        two, ranges = (example(load_bundle(bundle), Kind.IMAGE, count) for count in (2, RANGED))
+        WRITERS[to](graph, two, work / f"{to}-int8" / str(Kind.IMAGE), ranges)
 
 
 def case(home: Path, size: str, side: int, patch: int, batch: int) -> dict[str, Any]:
@@ -126,9 +161,10 @@ def case(home: Path, size: str, side: int, patch: int, batch: int) -> dict[str, 
         "timm, torch bf16": torch_bf16,
     }
     for to in RUNNERS:
-        suffix = {"onnx": ".onnx", "openvino": ".xml"}[to]
-        runner = RUNNERS[to](work / to / f"{Kind.IMAGE}{suffix}", "fp32", threads=1)
-        runners[f"ours, {to}"] = lambda runner=runner: runner(frames)
+        for precision, folder, name in (("fp32", to, to), ("int8", f"{to}-int8", f"{to} in int8")):
+            path = work / folder / f"{Kind.IMAGE}{SUFFIXES[to]}"
+            runner = RUNNERS[to](path, precision, threads=1)
+            runners[f"ours, {name}"] = lambda runner=runner: runner(frames)
     if "BF16" in openvino_capabilities():
         graph = work / "openvino" / f"{Kind.IMAGE}.xml"  # the same file: precision is a hint
         halved = RUNNERS["openvino"](graph, "bf16", threads=1)
@@ -139,20 +175,31 @@ def case(home: Path, size: str, side: int, patch: int, batch: int) -> dict[str, 
             times[name].append(one_call(work_))
     rounds = {name: found[1:] for name, found in times.items()}
     ours = [name for name in rounds if name.startswith("ours")]
-    best = min(ours, key=lambda name: statistics.median(rounds[name]))
-    ratios = {
-        name: interval([a / b for a, b in zip(rounds[name], rounds[best], strict=True)])
-        for name in rounds
-        if name.startswith("timm")
-    }
+    whole = fastest(rounds, [name for name in ours if "int8" not in name])
+    few = fastest(rounds, [name for name in ours if "int8" in name])
     return {
         "size": size,
         "side": side,
         "patch": patch,
         "batch": batch,
         "milliseconds": {name: 1e3 * statistics.median(found) for name, found in rounds.items()},
-        "fastest": best,
-        "times_as_fast_as": ratios,
+        "fastest": whole,
+        "times_as_fast_as": ahead(rounds, whole),
+        "fastest_in_int8": few,
+        "int8_times_as_fast_as": ahead(rounds, few),
+    }
+
+
+def fastest(rounds: dict[str, list[float]], names: list[str]) -> str:
+    return min(names, key=lambda name: statistics.median(rounds[name]))
+
+
+def ahead(rounds: dict[str, list[float]], one: str) -> dict[str, Any]:
+    """peer -> how many times as fast as it `one` is."""
+    return {
+        name: interval([a / b for a, b in zip(times, rounds[one], strict=True)])
+        for name, times in rounds.items()
+        if name.startswith("timm")
     }
 
 

@@ -13,7 +13,10 @@ SERVED = {
     "ours, onnx": "Ours, ONNX",
     "ours, openvino": "Ours, OpenVINO",
     "ours, openvino in bf16": "Ours, OpenVINO in bf16",
+    "ours, onnx in int8": "Ours, ONNX in int8",
+    "ours, openvino in int8": "Ours, OpenVINO in int8",
 }
+PEERS = ("fp32", "bf16")
 
 
 def exports() -> str:
@@ -22,19 +25,24 @@ def exports() -> str:
     if found is None:
         return ""
     heads = [head for name, head in SERVED.items() if name in found["rows"][0]["milliseconds"]]
-    rows = [f"| Size | Items at once | {' | '.join(heads)} | Ours against fp32 | against bf16 |"]
-    rows.append("|---" * (len(heads) + 4) + "|")
+    heads += ["Ours against fp32", "against bf16", "in int8 against fp32", "against bf16"]
+    rows = [f"| Size | Items at once | {' | '.join(heads)} |"]
+    rows.append("|---" * (len(heads) + 2) + "|")
     for row in found["rows"]:
         times = row["milliseconds"]
         shown = [f"{times[name]:.1f}" for name in SERVED if name in times]
-        ratios = [_times(row["times_as_fast_as"][f"timm, torch {one}"]) for one in ("fp32", "bf16")]
+        ratios = [
+            _times(row[against][f"timm, torch {peer}"])
+            for against in ("times_as_fast_as", "int8_times_as_fast_as")
+            for peer in PEERS
+        ]
         size = f"`{row['size']}`, {row['side']} pixels"
         rows.append(f"| {size} | {row['batch']} | {' | '.join([*shown, *ratios])} |")
     note = (
         f"Milliseconds of a batch on one thread of {found['hardware']['cpu']}, medians of "
         f"{found['rounds']} rounds, other load {found['load_before']:.1f}; ours from bytes to "
         f"calibrated probabilities. 3.5 times fp32 were asked for, 1.6 times bf16. "
-        f"{_binds(found)}{_parity(found)}`{found['command']}`"
+        f"{_binds(found)}{_parity(found)}{_cost(found)}`{found['command']}`"
     )
     return "\n".join(["### Exported models, beside timm's ViT in torch", "", *rows, "", note, ""])
 
@@ -154,6 +162,20 @@ def _parity(found: dict[str, Any]) -> str:
         f"{' images and '.join(f'{count:,}' for count in counts)} clips of the data sets, in "
         f"batches of {batches} (`--parity cifar10 jhmdb`). "
     )
+
+
+def _cost(found: dict[str, Any]) -> str:
+    """What fewer bits cost a trained model, or that it was refused."""
+    said = [
+        f"{name} {one['image']['accuracy']:.1%} of {one['image']['items']:,} images are right and "
+        f"{one['image']['accuracy_fp32']:.1%} in fp32"
+        for name, one in found.get("cost", {}).items()
+        if "refused" not in one
+    ]
+    said += [
+        f"{name} is refused" for name, one in found.get("cost", {}).items() if "refused" in one
+    ]
+    return f"A trained model: in {'; in '.join(said)}. " if said else ""
 
 
 def _times(block: dict[str, Any]) -> str:

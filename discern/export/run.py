@@ -121,10 +121,11 @@ def openvino_capabilities() -> list[str]:
 def openvino_runner(path: Path, precision: str, threads: int = 0) -> Runner:
     """A compiled OpenVINO model on the CPU.
 
-    Single precision, but for what the file says is int8; or bf16, where the CPU computes in it.
-    0 threads: as it chooses.
+    Single precision; or bf16, where the CPU computes in it, also for what lies between the products
+    of int8 in a file of such.  0 threads: as it chooses.
     """
-    hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    halved = precision != "fp32" and "BF16" in openvino_capabilities()
+    hint: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if halved else "f32"}
     if threads:
         hint["INFERENCE_NUM_THREADS"] = threads
     import openvino

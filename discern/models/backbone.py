@@ -114,6 +114,11 @@ class Backbone(nn.Module):
             if drawn is not None:
                 nn.init.trunc_normal_(drawn, std=0.02)
 
+    def begin(self) -> None:
+        """Get ready to learn on from weights that were loaded."""
+        if isinstance(self.stem, ConvStem):
+            self.stem.begin()
+
     def grid(self, clip: Tensor) -> tuple[int, int, int]:
         """The token grid (t, h, w) of a clip.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from discern.cli import main
 from discern.errors import GateError, UsageError
+from discern.export import run as running
 from discern.export.run import openvino_capabilities
 from discern.predict import predict_files
 from discern.recipes import export as recipe
@@ -145,3 +147,31 @@ def test_fewer_bits_ask_for_labelled_items_of_every_kind(
     with pytest.raises(UsageError, match="holds one clip only"):
         export(model, "onnx", tmp_path / "out", precision="int8", check=[str(images)])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("precision", "capable", "hint"),
+    [
+        ("fp32", True, "f32"),
+        ("bf16", True, "bf16"),
+        ("int8", True, "bf16"),
+        ("int8", False, "f32"),
+    ],
+)
+def test_openvino_computes_in_bf16_what_may_have_fewer_bits(
+    precision: str, capable: bool, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("openvino")
+    told: list[dict[str, Any]] = []
+
+    class Core:
+        def get_property(self, *_: str) -> list[str]:
+            return ["FP32", "INT8", *(["BF16"] if capable else [])]
+
+        def compile_model(self, _: Path, device: str, hints: dict[str, Any]) -> Any:
+            told.append(hints)
+            return SimpleNamespace(outputs=[], create_infer_request=lambda: None)
+
+    monkeypatch.setattr(running, "openvino_core", Core)
+    running.openvino_runner(Path("image.xml"), precision, threads=3)
+    assert told == [{"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": 3}]

@@ -1,0 +1,129 @@
+"""What moves where: motions that are known, because the test made them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from discern.baselines.motion import optical_flow
+from discern.models.flow import FAR, SCALES, SIDE, SMOOTH, WINDOW, flow
+from discern.models.stem import ConvStem
+
+RIM = 6  # pixels in which something comes in from beyond the frame
+
+
+def texture(side: int, coarse: int, seed: int = 0) -> torch.Tensor:
+    """A smooth random frame that goes on from one rim to the other.  -> [side, side] in [-1, 1]"""
+    drawn = torch.randn(side, side, generator=torch.Generator().manual_seed(seed))
+    away = torch.fft.fftfreq(side).abs() * side / coarse
+    kept = torch.exp(-(away[:, None].square() + away[None].square()))
+    smooth = torch.fft.ifft2(torch.fft.fft2(drawn) * kept).real
+    return (smooth / smooth.abs().max()).float()
+
+
+def moving(frame: torch.Tensor, down: float, right: float, frames: int = 3) -> torch.Tensor:
+    """The frame, moved by so many pixels from one time to the next.  -> [1, 3, T, H, W]"""
+    rates = torch.fft.fftfreq(len(frame))
+    turn = -2j * torch.pi * (down * rates[:, None] + right * rates[None])
+    clips = [
+        torch.fft.ifft2(torch.fft.fft2(frame) * torch.exp(t * turn)).real for t in range(frames)
+    ]
+    return torch.stack(clips).float().expand(1, 3, -1, -1, -1)
+
+
+def inside(found: torch.Tensor) -> torch.Tensor:
+    """Mean motion by channel.  [1, 6, T, H, W] -> [6]"""
+    return found[0, :, :, RIM:-RIM, RIM:-RIM].mean(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize(("down", "right"), [(0.5, 0.0), (0.0, -0.5), (-0.3, 0.6)])
+def test_a_small_motion_shows_on_the_finest_scale(down: float, right: float) -> None:
+    found = inside(flow(moving(texture(48, 5), down, right)))
+    assert found[0] == pytest.approx(down, abs=0.1)
+    assert found[1] == pytest.approx(right, abs=0.1)
+
+
+def test_a_fast_motion_shows_on_the_coarsest_scale() -> None:
+    found = inside(flow(moving(texture(64, 3), 4.0, -4.0)))
+    assert found[4] == pytest.approx(1.0, abs=0.3) and found[5] == pytest.approx(-1.0, abs=0.3)
+
+
+def test_larger_frames_are_averaged_down_first() -> None:
+    """Motion is in pixels of a frame of 64: 2 pixels of 128 are one."""
+    found = flow(moving(texture(2 * SIDE, 5), 1.0, 0.0))
+    assert found.shape == (1, 2 * SCALES, 3, 2 * SIDE, 2 * SIDE)
+    assert inside(found)[0] == pytest.approx(0.5, abs=0.1)
+
+
+def test_what_stands_still_or_is_flat_does_not_move() -> None:
+    frame = texture(32, 5)
+    assert flow(moving(frame, 0.0, 0.0)).abs().max() < 1e-4
+    flash = torch.stack([torch.full((32, 32), grey) for grey in (-0.5, 0.5)])
+    assert flow(flash.expand(1, 3, -1, -1, -1)).abs().max() < 1e-4
+
+
+def test_it_agrees_with_the_flow_that_warps() -> None:
+    """On motions of half a pixel our hand-crafted baseline, which goes back and corrects itself."""
+    clip = moving(texture(32, 5), 0.4, -0.3)
+    grey = (clip[0].mean(dim=0).numpy() + 1) / 2
+    warped = optical_flow(grey[:-1], grey[1:])
+    ours = flow(clip)[0, :2, :-1].numpy()
+    within = (slice(None), slice(None), slice(RIM, -RIM), slice(RIM, -RIM))
+    assert np.abs(ours[within] - warped[within]).mean() < 0.1
+
+
+def test_the_last_frame_moves_as_the_one_before() -> None:
+    found = flow(moving(texture(32, 5), 0.5, 0.2, frames=4))
+    assert found[:, :, 3].equal(found[:, :, 2]) and not found[:, :, 2].equal(found[:, :, 1])
+
+
+def test_motion_comes_from_a_window_and_not_from_afar() -> None:
+    clip = moving(texture(SIDE, 5), 0.5, 0.0)
+    other = clip.clone()
+    other[..., :8] = moving(texture(SIDE, 5, seed=1), -0.5, 0.5)[..., :8]
+    apart = (flow(clip) - flow(other)).abs().amax(dim=(0, 2, 3))  # [6, W]
+    for scale in range(SCALES):
+        reach = 8 + int(2**scale * (4 * WINDOW + 2 * SMOOTH + 2))
+        assert apart[2 * scale : 2 * scale + 2, :8].max() > 0.1
+        assert apart[2 * scale : 2 * scale + 2, reach:].max() < 0.01
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5, 8])
+def test_tiny_frames_and_wild_numbers_stay_finite(side: int) -> None:
+    wild = 100 * torch.randn(2, 3, 2, side, side, generator=torch.Generator().manual_seed(0))
+    found = flow(wild.requires_grad_())
+    assert found.isfinite().all() and found.abs().max() <= FAR
+    found.sum().backward()
+    assert wild.grad is not None and wild.grad.isfinite().all()
+
+
+def test_under_autocast_it_computes_in_32_bits() -> None:
+    clip = moving(texture(32, 5), 0.5, 0.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert flow(clip).equal(flow(clip.float()))
+        assert flow(clip).dtype == torch.float32
+
+
+@torch.no_grad()
+def test_the_stem_learns_from_the_flow_of_clips_alone() -> None:
+    torch.manual_seed(0)
+    stem, frame = ConvStem(3, 2, 4, 8), texture(16, 3)
+    clip, image = moving(frame, 0.5, 0.0, frames=4), frame.expand(1, 3, 1, -1, -1)
+    before = stem(clip), stem(image)
+    with torch.enable_grad():
+        stem(clip).square().sum().backward()
+    assert stem.flow.grad is not None and (stem.flow.grad != 0).any()
+    stem.flow.zero_()
+    assert not stem(clip).allclose(before[0]) and stem(image).equal(before[1])
+
+
+@torch.no_grad()
+def test_weights_without_a_flow_begin_it_and_others_go_on() -> None:
+    stem = ConvStem(3, 2, 4, 8)
+    known = stem.flow.clone()
+    stem.begin()
+    assert stem.flow.equal(known)
+    stem.flow.zero_()
+    stem.begin()
+    assert stem.flow.any()
