@@ -175,7 +175,9 @@ def _cost(found: dict[str, Any]) -> str:
     said += [
         f"{name} is refused" for name, one in found.get("cost", {}).items() if "refused" in one
     ]
-    return f"A trained model: in {'; in '.join(said)}. " if said else ""
+    if not said:
+        return ""
+    return f"A trained model: in {'; in '.join(said)} (`--model RUN --source FOLDER`). "
 
 
 def _times(block: dict[str, Any]) -> str:

@@ -35,6 +35,7 @@ class BackboneConfig:
     tubelet: int = 2  # frames in a patch; an image repeats its frame to fill one
     patch: int = 4  # pixels, both ways
     stem: Literal["conv", "mlp", "linear"] = "conv"
+    flow: bool = False  # the convolutional stem also looks at the optical flow of clips
     positions: Literal["sincos", "learned"] = "sincos"
     learned_grid: tuple[int, int, int] | None = None  # that positions were learned on
     class_token: bool = False
@@ -77,11 +78,15 @@ class Backbone(nn.Module):
             raise ConfigError(f"width {config.width} does not divide into {config.heads} heads")
         if config.sees == "edges" and config.channels != 3:
             raise ConfigError(f"edges have 3 channels, not {config.channels}")
+        if config.flow and config.stem != "conv":
+            raise ConfigError(f"flow needs the stem conv, not {config.stem}: set flow=false")
         self.config = config
         self.recompute = False  # blocks are computed again for the gradient instead of kept
         shape = (config.channels, config.tubelet, config.patch, config.width)
         self.stem: ConvStem | PatchStem = (
-            ConvStem(*shape) if config.stem == "conv" else PatchStem(config.stem, *shape)
+            ConvStem(*shape, flow=config.flow)
+            if config.stem == "conv"
+            else PatchStem(config.stem, *shape)
         )
         self.class_token = (
             nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
@@ -113,11 +118,6 @@ class Backbone(nn.Module):
         for drawn in (self.class_token, self.registers, self.learned):
             if drawn is not None:
                 nn.init.trunc_normal_(drawn, std=0.02)
-
-    def begin(self) -> None:
-        """Get ready to learn on from weights that were loaded."""
-        if isinstance(self.stem, ConvStem):
-            self.stem.begin()
 
     def grid(self, clip: Tensor) -> tuple[int, int, int]:
         """The token grid (t, h, w) of a clip.

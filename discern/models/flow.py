@@ -17,7 +17,7 @@ STILL = 1e-4  # squared grey values: where less texture is, nothing seems to mov
 FAR = 2.0  # pixels of a scale: beyond, the linear model has no say
 
 
-def flow(clip: Tensor) -> Tensor:
+def optical_flow(clip: Tensor) -> Tensor:
     """Optical flow from each frame to the next one; the last frame's is that of the one before.
 
     On each scale one step of Lucas and Kanade (1981): the least-squares motion of a window, without
@@ -31,7 +31,7 @@ def flow(clip: Tensor) -> Tensor:
         grey = (clip.float().mean(dim=1) + 1) / 2  # [B, T, H, W]
         shrink = -(-max(H, W) // SIDE)
         grey = smoothed(halved(grey, shrink), SMOOTH)
-        found = []
+        found: list[Tensor] = []
         for scale in range(SCALES):
             if scale and min(grey.shape[-2:]) < 2:
                 found.append(torch.zeros_like(found[0]))

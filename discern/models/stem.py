@@ -1,9 +1,9 @@
 """Stems: a clip in, one vector per tubelet patch out.  [B, C, T, H, W] -> [B, N, D]
 
 `PatchStem` sees one patch at a time, so that a hidden patch leaves no trace in its neighbours.
-`ConvStem` looks a few pixels over the edge and at what changes and moves until the next frame: it
+`ConvStem` looks a few pixels over the edge and at what changes, or moves, until the next frame: it
 learns more from few images and clips, at the price of a rim of each hidden patch that its
-neighbours have seen, of the frame's mean and deviation, and in clips of how what is hidden moves.
+neighbours have seen, of the frame's mean and deviation, and with `flow` of how hidden things move.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.models.blocks import NORM_EPS
-from discern.models.flow import SCALES, flow
+from discern.models.flow import SCALES, optical_flow
 from discern.models.tokens import fill_tubelets, patchify, take_tokens
 
 WIDEST = 4  # stride of a second convolution that need not be divided further
@@ -49,12 +49,14 @@ class ConvStem(nn.Module):
     Two of them for patches to 8; for larger ones as many as the patch has prime factors: a wide map
     of many channels, or a wide window, would cost as much as the blocks.
 
-    In clips the first convolution also looks at the change from each frame to the next and at its
-    optical flow, both streams of two-stream networks (Simonyan and Zisserman 2014) in one.  An
-    image has none, and pays nothing for it.
+    In clips the first convolution also looks at the change from each frame to the next, the
+    short-term motion of two-stream networks (Simonyan and Zisserman 2014); and with `flow` at its
+    optical flow, as they do.  An image has none, and pays nothing for it.
     """
 
-    def __init__(self, channels: int, tubelet: int, patch: int, width: int) -> None:
+    def __init__(
+        self, channels: int, tubelet: int, patch: int, width: int, *, flow: bool = False
+    ) -> None:
         super().__init__()
         self.tubelet = tubelet
         first, *others, last = _strides(patch)
@@ -68,7 +70,7 @@ class ConvStem(nn.Module):
         self.coarse = _overlapping(widths[-1], width, last)
         self.merge = nn.Linear(tubelet * width, width)
         self.motion = _fine(channels, widths[0], first, patch, bias=False)
-        self.flow = nn.Parameter(torch.empty(widths[0], 2 * SCALES, *self.motion.kernel_size))
+        self.flow = _fine(2 * SCALES, widths[0], first, patch, bias=False) if flow else None
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -76,22 +78,15 @@ class ConvStem(nn.Module):
             nn.init.xavier_uniform_(convolution.weight)
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
-        nn.init.xavier_uniform_(self.flow)
-
-    def begin(self) -> None:
-        """First weights for what the stem has no say of, before a training goes on with it.
-
-        Weights from before there was a flow have zeros there, and would learn it too slowly.
-        """
-        if not self.flow.any():
-            nn.init.xavier_uniform_(self.flow)
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """All tokens, or those named by `keep` [B, M].  [B, C, T, H, W] -> [B, N or M, D]"""
         B, C, T, H, W = clip.shape
         x = self.fine(_frames(clip))
         if T > 1:
-            x = x + self._moving(clip)
+            x = x + self.motion(_frames(MOTION_GAIN * changes(clip)))
+            if self.flow is not None:
+                x = x + self.flow(_frames(optical_flow(clip).to(clip.dtype)))
         x = nn.functional.gelu(self.norm(x))
         for stage in self.between:
             x = nn.functional.gelu(stage(x))
@@ -107,13 +102,6 @@ class ConvStem(nn.Module):
         if keep is not None:
             patches = take_tokens(patches, keep)
         return nn.functional.linear(nn.functional.gelu(patches), weight, self.merge.bias)
-
-    def _moving(self, clip: Tensor) -> Tensor:
-        """[B, C, T, H, W] -> [B T, D', h, w]"""
-        seen = torch.cat([MOTION_GAIN * changes(clip), flow(clip).to(clip.dtype)], dim=1)
-        weight = torch.cat([self.motion.weight, self.flow], dim=1)
-        like = self.motion
-        return nn.functional.conv2d(_frames(seen), weight, None, like.stride, like.padding)
 
 
 def changes(clip: Tensor) -> Tensor:

@@ -36,8 +36,6 @@ WEIGHTS, CONFIG, LABELS, PREPROCESS, MANIFEST = (
 )
 FILES = (WEIGHTS, CONFIG, LABELS, PREPROCESS)
 GUARD = "guard.safetensors"  # not in every bundle
-# parameters that bundles of before have not: zeros leave them without a say
-NEWER = ("stem.flow",)
 # what a configuration of strangers can raise while a model is made of it
 ODD = (ConfigError, RuntimeError, ValueError, TypeError, ArithmeticError)
 MAX_JSON = 16 * 2**20  # bytes of one JSON file of a bundle
@@ -200,16 +198,16 @@ def _built(said: Any, tensors: Mapping[str, torch.Tensor], folder: Path) -> Mode
             wanted = named_tensors(Model(config))
     except ODD as error:
         raise IntegrityError(f"{folder / CONFIG}: not a model's: {_first(error)}") from None
-    odd = sorted(set(tensors) ^ {name for name in wanted if name in tensors or not _newer(name)})
-    if odd:
+    if set(tensors) != set(wanted):
+        odd = sorted(set(tensors) ^ set(wanted))
         raise IntegrityError(
             f"{folder / WEIGHTS}: tensors do not fit the configuration: {', '.join(odd[:5])}"
         )
-    for name, given in tensors.items():
-        if given.shape != wanted[name].shape:
+    for name, target in wanted.items():
+        if tensors[name].shape != target.shape:
             raise IntegrityError(
-                f"{folder / WEIGHTS}: {name} has shape {list(given.shape)}, "
-                f"not {list(wanted[name].shape)}"
+                f"{folder / WEIGHTS}: {name} has shape {list(tensors[name].shape)}, "
+                f"not {list(target.shape)}"
             )
     try:
         return Model(config)
@@ -224,14 +222,7 @@ def _first(error: Exception) -> str:
 def _fill(model: Model, tensors: Mapping[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, target in named_tensors(model).items():
-            if name in tensors:
-                target.copy_(tensors[name])
-            else:
-                target.zero_()
-
-
-def _newer(name: str) -> bool:
-    return name.endswith(NEWER)
+            target.copy_(tensors[name])
 
 
 def _entry(data: bytes) -> dict[str, Any]:

@@ -62,12 +62,18 @@ def vehicles(config: RunConfig) -> RunConfig:
 def videos(config: RunConfig) -> RunConfig:
     """Actions in clips: motion before looks, more frames kept to draw from.
 
+    An encoder that starts from nothing is given the optical flow; one that was trained without it
+    goes on without.
     `discern train FOLDER --recipe videos --out DIR --minutes 5`; what to expect on J-HMDB stands
     in benchmarks/RESULTS.md.
     """
     preprocess = replace(config.data.preprocess, stored_frames=24)
     loader = replace(config.data.loader, clip_share=0.5)
-    return replace(config, data=replace(config.data, preprocess=preprocess, loader=loader))
+    return replace(
+        config,
+        data=replace(config.data, preprocess=preprocess, loader=loader),
+        backbone=replace(config.backbone, flow=True),
+    )
 
 
 USES: dict[str, Callable[[RunConfig], RunConfig]] = {

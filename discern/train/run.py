@@ -311,7 +311,6 @@ def _classifier(config: RunConfig, base: Model | None, classes: int) -> Classifi
     backbone = Backbone(config.backbone)
     if base is not None:
         backbone.load_state_dict(base.backbone.state_dict())
-        backbone.begin()
     settings = config.supervised
     scale = settings.angle_scale if settings.margin > 0 else 0.0
     size, patch = config.data.preprocess, config.backbone.patch
@@ -344,7 +343,6 @@ def _players(config: RunConfig, base: Model | None) -> tuple[Discriminator, Gene
             discriminator.load_state_dict(base.discriminator.state_dict())
         if base.generator is not None and base.config.generator == config.generator:
             generator.load_state_dict(base.generator.state_dict())
-        discriminator.backbone.begin()
     return discriminator, generator
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from discern.baselines.motion import optical_flow
-from discern.models.flow import FAR, SCALES, SIDE, SMOOTH, WINDOW, flow
+from discern.baselines import motion
+from discern.errors import ConfigError
+from discern.models.backbone import Backbone, BackboneConfig
+from discern.models.flow import FAR, SCALES, SIDE, SMOOTH, WINDOW, optical_flow
 from discern.models.stem import ConvStem
 
 RIM = 6  # pixels in which something comes in from beyond the frame
@@ -39,42 +41,42 @@ def inside(found: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("down", "right"), [(0.5, 0.0), (0.0, -0.5), (-0.3, 0.6)])
 def test_a_small_motion_shows_on_the_finest_scale(down: float, right: float) -> None:
-    found = inside(flow(moving(texture(48, 5), down, right)))
+    found = inside(optical_flow(moving(texture(48, 5), down, right)))
     assert found[0] == pytest.approx(down, abs=0.1)
     assert found[1] == pytest.approx(right, abs=0.1)
 
 
 def test_a_fast_motion_shows_on_the_coarsest_scale() -> None:
-    found = inside(flow(moving(texture(64, 3), 4.0, -4.0)))
+    found = inside(optical_flow(moving(texture(64, 3), 4.0, -4.0)))
     assert found[4] == pytest.approx(1.0, abs=0.3) and found[5] == pytest.approx(-1.0, abs=0.3)
 
 
 def test_larger_frames_are_averaged_down_first() -> None:
     """Motion is in pixels of a frame of 64: 2 pixels of 128 are one."""
-    found = flow(moving(texture(2 * SIDE, 5), 1.0, 0.0))
+    found = optical_flow(moving(texture(2 * SIDE, 5), 1.0, 0.0))
     assert found.shape == (1, 2 * SCALES, 3, 2 * SIDE, 2 * SIDE)
     assert inside(found)[0] == pytest.approx(0.5, abs=0.1)
 
 
 def test_what_stands_still_or_is_flat_does_not_move() -> None:
     frame = texture(32, 5)
-    assert flow(moving(frame, 0.0, 0.0)).abs().max() < 1e-4
+    assert optical_flow(moving(frame, 0.0, 0.0)).abs().max() < 1e-4
     flash = torch.stack([torch.full((32, 32), grey) for grey in (-0.5, 0.5)])
-    assert flow(flash.expand(1, 3, -1, -1, -1)).abs().max() < 1e-4
+    assert optical_flow(flash.expand(1, 3, -1, -1, -1)).abs().max() < 1e-4
 
 
 def test_it_agrees_with_the_flow_that_warps() -> None:
     """On motions of half a pixel our hand-crafted baseline, which goes back and corrects itself."""
     clip = moving(texture(32, 5), 0.4, -0.3)
     grey = (clip[0].mean(dim=0).numpy() + 1) / 2
-    warped = optical_flow(grey[:-1], grey[1:])
-    ours = flow(clip)[0, :2, :-1].numpy()
+    warped = motion.optical_flow(grey[:-1], grey[1:])
+    ours = optical_flow(clip)[0, :2, :-1].numpy()
     within = (slice(None), slice(None), slice(RIM, -RIM), slice(RIM, -RIM))
     assert np.abs(ours[within] - warped[within]).mean() < 0.1
 
 
 def test_the_last_frame_moves_as_the_one_before() -> None:
-    found = flow(moving(texture(32, 5), 0.5, 0.2, frames=4))
+    found = optical_flow(moving(texture(32, 5), 0.5, 0.2, frames=4))
     assert found[:, :, 3].equal(found[:, :, 2]) and not found[:, :, 2].equal(found[:, :, 1])
 
 
@@ -82,7 +84,7 @@ def test_motion_comes_from_a_window_and_not_from_afar() -> None:
     clip = moving(texture(SIDE, 5), 0.5, 0.0)
     other = clip.clone()
     other[..., :8] = moving(texture(SIDE, 5, seed=1), -0.5, 0.5)[..., :8]
-    apart = (flow(clip) - flow(other)).abs().amax(dim=(0, 2, 3))  # [6, W]
+    apart = (optical_flow(clip) - optical_flow(other)).abs().amax(dim=(0, 2, 3))  # [6, W]
     for scale in range(SCALES):
         reach = 8 + int(2**scale * (4 * WINDOW + 2 * SMOOTH + 2))
         assert apart[2 * scale : 2 * scale + 2, :8].max() > 0.1
@@ -92,7 +94,7 @@ def test_motion_comes_from_a_window_and_not_from_afar() -> None:
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 8])
 def test_tiny_frames_and_wild_numbers_stay_finite(side: int) -> None:
     wild = 100 * torch.randn(2, 3, 2, side, side, generator=torch.Generator().manual_seed(0))
-    found = flow(wild.requires_grad_())
+    found = optical_flow(wild.requires_grad_())
     assert found.isfinite().all() and found.abs().max() <= FAR
     found.sum().backward()
     assert wild.grad is not None and wild.grad.isfinite().all()
@@ -101,29 +103,35 @@ def test_tiny_frames_and_wild_numbers_stay_finite(side: int) -> None:
 def test_under_autocast_it_computes_in_32_bits() -> None:
     clip = moving(texture(32, 5), 0.5, 0.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert flow(clip).equal(flow(clip.float()))
-        assert flow(clip).dtype == torch.float32
+        assert optical_flow(clip).equal(optical_flow(clip.float()))
+        assert optical_flow(clip).dtype == torch.float32
 
 
 @torch.no_grad()
 def test_the_stem_learns_from_the_flow_of_clips_alone() -> None:
     torch.manual_seed(0)
-    stem, frame = ConvStem(3, 2, 4, 8), texture(16, 3)
+    stem, frame = ConvStem(3, 2, 4, 8, flow=True), texture(16, 3)
+    assert stem.flow is not None
     clip, image = moving(frame, 0.5, 0.0, frames=4), frame.expand(1, 3, 1, -1, -1)
     before = stem(clip), stem(image)
     with torch.enable_grad():
         stem(clip).square().sum().backward()
-    assert stem.flow.grad is not None and (stem.flow.grad != 0).any()
-    stem.flow.zero_()
+    assert stem.flow.weight.grad is not None and (stem.flow.weight.grad != 0).any()
+    stem.flow.weight.zero_()
     assert not stem(clip).allclose(before[0]) and stem(image).equal(before[1])
 
 
+def test_only_who_asks_has_a_flow_and_only_a_stem_that_looks_at_neighbours() -> None:
+    assert Backbone(BackboneConfig()).stem.flow is None
+    assert Backbone(BackboneConfig(flow=True)).stem.flow is not None
+    with pytest.raises(ConfigError, match="flow needs the stem conv, not mlp: set flow=false"):
+        Backbone(BackboneConfig(flow=True, stem="mlp"))
+
+
 @torch.no_grad()
-def test_weights_without_a_flow_begin_it_and_others_go_on() -> None:
-    stem = ConvStem(3, 2, 4, 8)
-    known = stem.flow.clone()
-    stem.begin()
-    assert stem.flow.equal(known)
-    stem.flow.zero_()
-    stem.begin()
-    assert stem.flow.any()
+def test_a_stem_of_16_bits_looks_at_it() -> None:
+    stem = ConvStem(3, 2, 4, 8, flow=True)
+    clip = moving(texture(16, 3), 0.5, 0.0, frames=4)
+    whole, halved = stem(clip), stem.bfloat16()(clip.bfloat16())
+    assert halved.dtype == torch.bfloat16
+    torch.testing.assert_close(halved.float(), whole, rtol=0, atol=0.1)

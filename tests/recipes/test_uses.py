@@ -41,7 +41,7 @@ def test_what_each_changes() -> None:
     }
     assert changed["objects"] == set()
     assert changed["vehicles"] == {"strong", "view"}
-    assert changed["videos"] == {"data.preprocess", "data.loader"}
+    assert changed["videos"] == {"data.preprocess", "data.loader", "backbone"}
     assert changed["faces"] == {"strong", "view", "weak", "supervised", "backbone"}
 
 
