@@ -55,10 +55,12 @@ TABLE = HERE / "results" / "export.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parity", nargs="*", default=[], choices=("cifar10", "jhmdb"))
-    parser.add_argument("--model", type=Path, default=None, help="trained, to lose accuracy")
+    parser.add_argument("--model", type=Path, default=None, help="a trained run")
     parser.add_argument("--source", type=Path, default=None, help="labelled items it is judged on")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     args = parser.parse_args()
+    if (args.model is None) != (args.source is None):
+        parser.error("--model and --source go together")
     load = os.getloadavg()[0]
     found: dict[str, Any] = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     for name in args.parity:
@@ -132,12 +134,12 @@ def a_bundle(folder: Path, size: str, side: int, patch: int) -> Path:
 def exported(home: Path, size: str, side: int, patch: int, batch: int) -> None:
     work = home / f"{size}-{side}-{batch}"
     bundle = a_bundle(work / "model", size, side, patch)
+    loaded = load_bundle(bundle)
+    two, ranges = (example(loaded, Kind.IMAGE, count) for count in (2, RANGED))
     for to in RUNNERS:
         export(bundle, to, work / to)
-        graph = Graph(load_bundle(bundle))
         (work / f"{to}-int8").mkdir()
-        two, ranges = (example(load_bundle(bundle), Kind.IMAGE, count) for count in (2, RANGED))
-        WRITERS[to](graph, two, work / f"{to}-int8" / str(Kind.IMAGE), ranges)
+        WRITERS[to](Graph(loaded), two, work / f"{to}-int8" / str(Kind.IMAGE), ranges)
 
 
 def case(home: Path, size: str, side: int, patch: int, batch: int) -> dict[str, Any]:

@@ -29,14 +29,14 @@ def optical_flow(clip: Tensor) -> Tensor:
     B, _, T, H, W = clip.shape
     with torch.autocast(clip.device.type, enabled=False):  # 16 bits cannot tell such small changes
         grey = (clip.float().mean(dim=1) + 1) / 2  # [B, T, H, W]
-        shrink = -(-max(H, W) // SIDE)
-        grey = smoothed(halved(grey, shrink), SMOOTH)
+        fewer = min(-(-max(H, W) // SIDE), H, W)
+        grey = smoothed(F.avg_pool2d(grey, fewer), SMOOTH)
         found: list[Tensor] = []
         for scale in range(SCALES):
             if scale and min(grey.shape[-2:]) < 2:
                 found.append(torch.zeros_like(found[0]))
                 continue
-            grey = halved(grey) if scale else grey
+            grey = F.avg_pool2d(grey, 2) if scale else grey
             motion = _step(grey)  # [B, 2, T - 1, h, w]
             motion = torch.cat([motion, motion[:, :, -1:]], dim=2)
             if motion.shape[-2:] != (H, W):
@@ -66,11 +66,6 @@ def smoothed(x: Tensor, deviation: float) -> Tensor:
     """Gaussian means; two matrix products are faster here than a filter.  [..., H, W] -> same"""
     height, width = x.shape[-2:]
     return _gaussian(height, deviation, x) @ x @ _gaussian(width, deviation, x).T
-
-
-def halved(x: Tensor, by: int = 2) -> Tensor:
-    """Means of `by` x `by` pixels.  [B, T, H, W] -> [B, T, H // by, W // by]"""
-    return x if by == 1 else F.avg_pool2d(x, by)
 
 
 def _gaussian(length: int, deviation: float, like: Tensor) -> Tensor:
