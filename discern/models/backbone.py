@@ -79,7 +79,9 @@ class Backbone(nn.Module):
         if config.sees == "edges" and config.channels != 3:
             raise ConfigError(f"edges have 3 channels, not {config.channels}")
         if config.flow and config.stem != "conv":
-            raise ConfigError(f"flow needs the stem conv, not {config.stem}: set flow=false")
+            raise ConfigError(
+                f"flow needs the stem conv, not {config.stem}: set backbone.flow=false"
+            )
         self.config = config
         self.recompute = False  # blocks are computed again for the gradient instead of kept
         shape = (config.channels, config.tubelet, config.patch, config.width)

@@ -63,7 +63,10 @@ def _step(grey: Tensor) -> Tensor:
 
 
 def smoothed(x: Tensor, deviation: float) -> Tensor:
-    """Gaussian means; two matrix products are faster here than a filter.  [..., H, W] -> same"""
+    """Gaussian means; on such small frames two matrix products are faster than the filter of edges.
+
+    [..., H, W] -> the same
+    """
     height, width = x.shape[-2:]
     return _gaussian(height, deviation, x) @ x @ _gaussian(width, deviation, x).T
 
