@@ -7,6 +7,7 @@ An image is a clip of one frame.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ class Batch:
     label: Tensor | None = None  # int64 [B], -1 = unlabelled
     index: Tensor | None = None  # int64 [B], position in the data set
     target: Tensor | None = None  # float [B, K], 1 = has this label; where items may have several
+    passes: float = math.inf  # over the data before this batch; as many as one likes if unknown
 
     def with_clip(self, clip: Tensor) -> Batch:
         """The same items with other pixels."""
@@ -59,7 +61,8 @@ class Batch:
         def cut(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[first::step]
 
-        return Batch(
+        return replace(
+            self,
             clip=self.clip[first::step],
             label=cut(self.label),
             index=cut(self.index),

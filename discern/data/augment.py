@@ -30,7 +30,9 @@ class AugmentConfig:
     flip: float = 0.5  # chance of a mirror image; 0 where left and right mean something
     rotate: float = 0.0  # degrees, at most
     shear: float = 0.0  # at most
-    translate: float = 0.0  # share of the side, at most
+    # share of the side, at most; in whole pixels where nothing else moves, so that small frames
+    # stay as sharp as those that are answered for
+    translate: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -64,7 +66,7 @@ VIEW = AugmentConfig(
     colour_chance=0.8,
     backdrop=0.9,
 )
-WEAK = AugmentConfig(scale=(0.8, 1.0))
+WEAK = AugmentConfig(translate=0.125)
 STRONG = AugmentConfig(
     scale=(0.5, 1.0),
     rotate=20.0,
@@ -139,6 +141,8 @@ def _move(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
     moves = config.rotate or config.shear or config.translate
     if config.scale == (1.0, 1.0) and not moves:
         return _mirror(x, config, draw)
+    if config.scale == (1.0, 1.0) and not (config.rotate or config.shear):
+        return _shift(_mirror(x, config, draw), config, draw)
     B, C, T, H, W = x.shape
     area = draw.uniform(*config.scale)
     aspect = torch.exp(draw.uniform(math.log(config.ratio[0]), math.log(config.ratio[1])))
@@ -178,6 +182,20 @@ def _mirror(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
         return x
     mirrored = draw.chance(config.flip).view(-1, 1, 1, 1, 1)
     return torch.where(mirrored, x.flip(-1), x)
+
+
+def _shift(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
+    """Move by whole pixels; what comes in over an edge is its mirror image."""
+    for dim in (-2, -1):
+        side = x.shape[dim]
+        most = config.translate * side
+        by = (draw.uniform(-most, most) * draw.chance(config.geometry_chance)).round().long()
+        place = torch.arange(side, device=x.device) + by[:, None]  # [B, side]
+        place = ((side - 1) - ((side - 1) - place.abs()).abs()).clamp(min=0)  # mirrored at edges
+        shape = [len(x), 1, 1, 1, 1]
+        shape[dim] = side
+        x = torch.take_along_dim(x, place.view(shape), dim)
+    return x
 
 
 def _recolour(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:

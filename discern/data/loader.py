@@ -92,7 +92,8 @@ class Loader:
                 ):
                     ended = number == len(plan)
                     after = Position(epoch + 1, 0) if ended else Position(epoch, number)
-                    yield after, self._batch(request, frames)
+                    passes = epoch + (number - 1) / len(plan)
+                    yield after, replace(self._batch(request, frames), passes=passes)
                 epoch, index = epoch + 1, 0
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 
@@ -80,4 +81,5 @@ class MixedLoader:
 def _joined(batch: Batch, more: Batch) -> Batch:
     assert batch.label is not None
     nameless = batch.label.new_full((len(more.clip),), UNLABELLED)
-    return Batch(clip=torch.cat([batch.clip, more.clip]), label=torch.cat([batch.label, nameless]))
+    clip, label = torch.cat([batch.clip, more.clip]), torch.cat([batch.label, nameless])
+    return replace(batch, clip=clip, label=label, index=None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -62,7 +62,7 @@ class Hardened(Supervised):
         assert phase == "classifier" and batch.label is not None
         known = int((batch.label >= 0).sum())
         assert (batch.label[:known] >= 0).all(), "labelled items come first"
-        labelled = Batch(clip=batch.clip[:known], label=batch.label[:known])
+        labelled = replace(batch, clip=batch.clip[:known], label=batch.label[:known], index=None)
         labelled = self._with_generated(labelled, rng)
         assert labelled.label is not None
         views = self.view(torch.cat([labelled.clip, batch.clip[known:]]), rng)

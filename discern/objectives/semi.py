@@ -8,7 +8,7 @@ stay soft: within minutes few answers are sure enough for a threshold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,8 +55,8 @@ class Semi(Supervised):
         weak: View,
         inventor: Inventor | None = None,
     ) -> None:
-        super().__init__(config, classifier, view, inventor)
-        self.semi, self.weak = semi, weak
+        super().__init__(config, classifier, view, inventor, weak)
+        self.semi = semi
         classes = classifier.head.out_features
         self.register_buffer("mean_answer", torch.full((classes,), 1 / classes))
 
@@ -65,7 +65,7 @@ class Semi(Supervised):
         known = int((batch.label >= 0).sum())
         assert (batch.label[:known] >= 0).all(), "labelled items come first"
         strength = self.semi.weight * ramp(progress, self.semi.start, self.semi.ramp)
-        labelled = Batch(clip=batch.clip[:known], label=batch.label[:known])
+        labelled = replace(batch, clip=batch.clip[:known], label=batch.label[:known], index=None)
         if strength == 0 or known == len(batch.clip):
             return super().loss(phase, labelled, rng, progress)
         answer, sure = self._answers(self.weak(batch.clip[known:], rng))

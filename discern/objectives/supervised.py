@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from discern.clip import Batch
 from discern.models.classifier import Classifier
 from discern.objectives.invented import Inventor
 from discern.objectives.masking import random_mask
-from discern.objectives.objective import Losses, Objective, on_host
+from discern.objectives.objective import Losses, Objective, chance, on_host
 
 View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> float, augmented
 
@@ -39,6 +39,9 @@ class SupervisedConfig:
     hide_until: float = 0.8
     freeze_encoder: float = 0.0  # share of the training in which only the head learns
     generated: float = 0.0  # share of a batch that is drawn by the generator, classes balanced
+    # passes over the items until all batches are augmented strongly and mixed: what was not seen
+    # often cannot be known by heart, and is learned faster as it is; 0: always strongly
+    ease: float = 10.0
     margin: float = 0.0  # radians by which a class must be nearer than it would need to be
     angle_scale: float = 16.0  # of cosines to logits, with a margin
     places: bool = (
@@ -58,9 +61,11 @@ class Supervised(Objective):
         classifier: Classifier,
         view: View,
         inventor: Inventor | None = None,
+        weak: View | None = None,
     ) -> None:
         super().__init__()
         self.inventor = inventor
+        self.weak = view if weak is None else weak
         self.config = config
         self.classifier = classifier
         self.view = view
@@ -73,11 +78,19 @@ class Supervised(Objective):
         batch = self._with_generated(batch, rng)
         assert batch.label is not None
         wanted = self._one_hot(batch.label) if batch.target is None else batch.target
-        clip, target = self._mix(self.view(batch.clip, rng), wanted, rng)
+        if self._spared(batch.passes, rng):
+            clip, target = self.weak(batch.clip, rng), wanted
+        else:
+            clip, target = self._mix(self.view(batch.clip, rng), wanted, rng)
         logits = self._logits(clip, progress, self._seen(clip, progress, rng))
         if batch.target is not None:
             return several_judged(logits, target)
         return self._judged(logits, target)
+
+    def _spared(self, passes: float, rng: torch.Generator) -> bool:
+        """Whether a batch is augmented weakly and not mixed."""
+        ease = self.config.ease
+        return ease > 0 and not chance(passes / ease, rng)
 
     def _with_generated(self, batch: Batch, rng: torch.Generator) -> Batch:
         """Some items of the batch give way to drawn ones."""
@@ -90,7 +103,7 @@ class Supervised(Objective):
         wanted = torch.randint(classes, (count,), generator=rng, device=rng.device).to(clip.device)
         clip[chosen] = self.inventor.of(wanted, clip[:count], rng)
         label[chosen] = wanted
-        return Batch(clip=clip, label=label)
+        return replace(batch, clip=clip, label=label, index=None)
 
     @property
     def _classes(self) -> int:

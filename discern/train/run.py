@@ -106,9 +106,9 @@ def build_gan(config: RunConfig, base: Model | None, classes: int) -> Objective:
 
 
 def build_supervised(config: RunConfig, base: Model | None, classes: int) -> Objective:
-    view = partial(_augment, config.strong)
+    view, weak = partial(_augment, config.strong), partial(_augment, config.weak)
     classifier = _classifier(config, base, classes)
-    return Supervised(config.supervised, classifier, view, _inventor(config, base))
+    return Supervised(config.supervised, classifier, view, _inventor(config, base), weak)
 
 
 def build_semi(config: RunConfig, base: Model | None, classes: int) -> Objective:

@@ -193,11 +193,33 @@ def test_rotation_keeps_distances_in_wide_frames() -> None:
 
 
 @pytest.mark.usefixtures("always_most")
-def test_a_shift_moves_by_its_share_and_fills_with_grey() -> None:
+def test_a_shift_beside_other_moves_goes_by_its_share_and_fills_with_grey() -> None:
     clip = to_float(pixels(2))
-    found = augment(clip, _config(translate=0.25), rng())  # 4 of 16 pixels, up and left
+    config = _config(translate=0.25, shear=1e-9)
+    found = augment(clip, config, rng())  # 4 of 16 pixels, up and left
     torch.testing.assert_close(found[..., :12, :12], clip[..., 4:, 4:], rtol=0, atol=1e-4)
     assert found[..., 12:, :].abs().max() < 1e-4 and found[..., 12:].abs().max() < 1e-4
+
+
+@pytest.mark.usefixtures("always_most")
+def test_a_shift_alone_moves_whole_pixels_and_mirrors_at_the_edge() -> None:
+    clip = to_float(pixels(2))
+    found = augment(clip, _config(translate=0.27), rng())  # 4.3 of 16 pixels, up and left
+    assert torch.equal(found[..., :12, :12], clip[..., 4:, 4:])
+    assert torch.equal(found[..., 12:, :12], clip[..., -5:-1, 4:].flip(-2)[..., :4, :])
+    assert torch.equal(found[..., :12, 12:], clip[..., 4:, -5:-1].flip(-1))
+
+
+def test_shifts_differ_by_item_and_go_both_ways_and_gradients_follow() -> None:
+    column = torch.arange(16.0).div(8).sub(1).expand(64, 3, 2, 16, 16).clone().requires_grad_()
+    found = augment(column, _config(translate=0.25, flip=0.0), rng())
+    moved = ((found[:, 0, 0, 0, 8] - column[:, 0, 0, 0, 8]) * 8).detach()
+    assert set(moved.tolist()) == set(range(-4, 5))
+    assert torch.equal(found[:, :, :1], found[:, :, 1:])  # all frames alike
+    rows = augment(column.transpose(-1, -2), _config(translate=0.25, flip=0.0), rng())
+    assert (rows[:, 0, 0, 8, 0] - 0.0).unique().numel() == 9
+    found.sum().backward()
+    assert column.grad is not None and column.grad.sum().item() == found.numel()
 
 
 @pytest.mark.usefixtures("always_most")

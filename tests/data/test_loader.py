@@ -190,6 +190,17 @@ def test_clips_that_are_repeated_all_have_their_turn() -> None:
     assert len(batches) == 10 and counts.tolist() == [5, 5, 5, 5]
 
 
+def test_batches_say_how_often_the_data_was_seen_before() -> None:
+    loader = _loader()
+    size = len(loader.plan(0))
+    found = [batch for _, batch in islice(loader.batches(Position(2, 1)), size + 1)]
+    expected = [2 + number / size for number in range(1, size)] + [3.0, 3 + 1 / size]
+    assert [batch.passes for batch in found] == pytest.approx(expected)
+    assert {found[0].part(0, 2).passes, found[0].with_clip(found[0].clip).passes} == {
+        found[0].passes
+    }
+
+
 def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
     batches = _epoch(_loader(2, 0, batch_size=64))
     assert [batch.index.tolist() for batch in batches] == [[0, 1]]  # type: ignore[union-attr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -246,3 +247,37 @@ def test_a_margin_makes_the_loss_larger_and_training_makes_it_small() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < losses[0.5] / 3
+
+
+@pytest.mark.parametrize(
+    ("ease", "passes", "low", "high"),
+    [(0.0, 0.0, 200, 200), (4.0, 0.0, 0, 0), (4.0, 1.0, 30, 70), (4.0, 4.0, 200, 200)]
+    + [(4.0, math.inf, 200, 200)],
+)
+def test_augmentation_grows_with_the_passes(
+    ease: float, passes: float, low: int, high: int
+) -> None:
+    """Weak views carry zeros and strong ones ones; nothing else differs."""
+    said: list[float] = []
+    torch.manual_seed(0)
+    objective = Supervised(
+        SupervisedConfig(ease=ease, mix_chance=1.0),
+        Classifier(Backbone(backbone_config()), 3),
+        lambda clip, _: torch.ones_like(clip, dtype=torch.float32),
+        weak=lambda clip, _: torch.zeros_like(clip, dtype=torch.float32),
+    )
+
+    def judged(logits: Tensor, target: Tensor) -> Any:
+        said.append(float(target.amax(1).min()))
+        return None
+
+    seen: list[float] = []
+    objective._logits = lambda clip, *_: seen.append(float(clip.mean()))  # type: ignore[assignment,func-returns-value,return-value]
+    objective._judged = judged  # type: ignore[method-assign]
+    items = replace(batch(6, classes=3), passes=passes)
+    for seed in range(200):
+        objective.loss("classifier", items, rng(seed), 0.5)
+    assert low <= sum(seen) <= high
+    # what is spared is not mixed either
+    assert all(sure == 1.0 for sure, view in zip(said, seen, strict=True) if view == 0)
+    assert any(sure < 1.0 for sure in said) == (high > 0)
