@@ -90,6 +90,11 @@ ADVERSARY = AugmentConfig(
 )
 
 
+def gentle(strong: AugmentConfig) -> AugmentConfig:
+    """The mirror images and shifts of an augmentation, without all else."""
+    return AugmentConfig(flip=strong.flip, translate=strong.translate)
+
+
 def to_float(clip: Tensor) -> Tensor:
     """uint8 [0, 255] to float [-1, 1]; a float clip is returned as it is."""
     return clip.float().div_(127.5).sub_(1.0) if clip.dtype == torch.uint8 else clip

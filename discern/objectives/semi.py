@@ -54,9 +54,10 @@ class Semi(Supervised):
         view: View,
         weak: View,
         inventor: Inventor | None = None,
+        gentle: View | None = None,
     ) -> None:
-        super().__init__(config, classifier, view, inventor, weak)
-        self.semi = semi
+        super().__init__(config, classifier, view, inventor, gentle)
+        self.semi, self.weak = semi, weak
         classes = classifier.head.out_features
         self.register_buffer("mean_answer", torch.full((classes,), 1 / classes))
 

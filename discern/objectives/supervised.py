@@ -61,11 +61,11 @@ class Supervised(Objective):
         classifier: Classifier,
         view: View,
         inventor: Inventor | None = None,
-        weak: View | None = None,
+        gentle: View | None = None,
     ) -> None:
         super().__init__()
         self.inventor = inventor
-        self.weak = view if weak is None else weak
+        self.gentle = view if gentle is None else gentle
         self.config = config
         self.classifier = classifier
         self.view = view
@@ -79,7 +79,7 @@ class Supervised(Objective):
         assert batch.label is not None
         wanted = self._one_hot(batch.label) if batch.target is None else batch.target
         if self._spared(batch.passes, rng):
-            clip, target = self.weak(batch.clip, rng), wanted
+            clip, target = self.gentle(batch.clip, rng), wanted
         else:
             clip, target = self._mix(self.view(batch.clip, rng), wanted, rng)
         logits = self._logits(clip, progress, self._seen(clip, progress, rng))
@@ -88,7 +88,7 @@ class Supervised(Objective):
         return self._judged(logits, target)
 
     def _spared(self, passes: float, rng: torch.Generator) -> bool:
-        """Whether a batch is augmented weakly and not mixed."""
+        """Whether a batch is augmented gently and not mixed."""
         ease = self.config.ease
         return ease > 0 and not chance(passes / ease, rng)
 

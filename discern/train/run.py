@@ -14,7 +14,16 @@ from torch import nn
 from torch._functorch import config as graphs
 
 from discern.clip import Kind
-from discern.data.augment import ADVERSARY, MASKED, STRONG, VIEW, WEAK, AugmentConfig, augment
+from discern.data.augment import (
+    ADVERSARY,
+    MASKED,
+    STRONG,
+    VIEW,
+    WEAK,
+    AugmentConfig,
+    augment,
+    gentle,
+)
 from discern.data.clipset import ClipSet
 from discern.data.loader import Loader, LoaderConfig
 from discern.data.mixing import MixedLoader
@@ -106,16 +115,18 @@ def build_gan(config: RunConfig, base: Model | None, classes: int) -> Objective:
 
 
 def build_supervised(config: RunConfig, base: Model | None, classes: int) -> Objective:
-    view, weak = partial(_augment, config.strong), partial(_augment, config.weak)
+    view, mild = partial(_augment, config.strong), partial(_augment, gentle(config.strong))
     classifier = _classifier(config, base, classes)
-    return Supervised(config.supervised, classifier, view, _inventor(config, base), weak)
+    return Supervised(config.supervised, classifier, view, _inventor(config, base), mild)
 
 
 def build_semi(config: RunConfig, base: Model | None, classes: int) -> Objective:
-    view, weak = partial(_augment, config.strong), partial(_augment, config.weak)
-    classifier = _classifier(config, base, classes)
-    inventor = _inventor(config, base)
-    return Semi(config.supervised, config.semi, classifier, view, weak, inventor)
+    view, mild = partial(_augment, config.strong), partial(_augment, gentle(config.strong))
+    # what must not be mirrored is not mirrored for the teacher either
+    seen = replace(config.weak, flip=min(config.weak.flip, config.strong.flip))
+    classifier, inventor = _classifier(config, base, classes), _inventor(config, base)
+    weak = partial(_augment, seen)
+    return Semi(config.supervised, config.semi, classifier, view, weak, inventor, mild)
 
 
 def build_hardened(config: RunConfig, base: Model | None, classes: int) -> Objective:

@@ -257,14 +257,14 @@ def test_a_margin_makes_the_loss_larger_and_training_makes_it_small() -> None:
 def test_augmentation_grows_with_the_passes(
     ease: float, passes: float, low: int, high: int
 ) -> None:
-    """Weak views carry zeros and strong ones ones; nothing else differs."""
+    """Gentle views carry zeros and strong ones ones; nothing else differs."""
     said: list[float] = []
     torch.manual_seed(0)
     objective = Supervised(
         SupervisedConfig(ease=ease, mix_chance=1.0),
         Classifier(Backbone(backbone_config()), 3),
         lambda clip, _: torch.ones_like(clip, dtype=torch.float32),
-        weak=lambda clip, _: torch.zeros_like(clip, dtype=torch.float32),
+        gentle=lambda clip, _: torch.zeros_like(clip, dtype=torch.float32),
     )
 
     def judged(logits: Tensor, target: Tensor) -> Any:
