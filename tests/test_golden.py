@@ -86,7 +86,7 @@ GAN = GanConfig(
     feature_matching=0.1,
 )
 SUPERVISED = SupervisedConfig(
-    label_smoothing=0.1, mixup=0.2, cutmix=1.0, mix_chance=0.5, freeze_encoder=0.1
+    label_smoothing=0.1, mixup=0.2, cutmix=1.0, mix_chance=0.5, freeze_encoder=0.1, ease=0.0
 )
 OPTIM = OptimConfig(
     rate=1e-3,

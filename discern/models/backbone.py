@@ -34,7 +34,7 @@ class BackboneConfig:
     sees: Literal["pixels", "edges"] = "pixels"
     tubelet: int = 2  # frames in a patch; an image repeats its frame to fill one
     patch: int = 4  # pixels, both ways
-    stem: Literal["deep", "conv", "mlp", "linear"] = "conv"
+    stem: Literal["conv", "mlp", "linear"] = "conv"
     flow: bool = False  # the convolutional stem also looks at the optical flow of clips
     positions: Literal["sincos", "learned"] = "sincos"
     learned_grid: tuple[int, int, int] | None = None  # that positions were learned on
@@ -78,17 +78,16 @@ class Backbone(nn.Module):
             raise ConfigError(f"width {config.width} does not divide into {config.heads} heads")
         if config.sees == "edges" and config.channels != 3:
             raise ConfigError(f"edges have 3 channels, not {config.channels}")
-        convolutional = config.stem in ("deep", "conv")
-        if config.flow and not convolutional:
+        if config.flow and config.stem != "conv":
             raise ConfigError(
-                f"flow needs the stem deep or conv, not {config.stem}: set backbone.flow=false"
+                f"flow needs the stem conv, not {config.stem}: set backbone.flow=false"
             )
         self.config = config
         self.recompute = False  # blocks are computed again for the gradient instead of kept
         shape = (config.channels, config.tubelet, config.patch, config.width)
         self.stem: ConvStem | PatchStem = (
-            ConvStem(*shape, deep=config.stem == "deep", flow=config.flow)
-            if convolutional
+            ConvStem(*shape, flow=config.flow)
+            if config.stem == "conv"
             else PatchStem(config.stem, *shape)
         )
         self.class_token = (

@@ -4,12 +4,9 @@
 `ConvStem` looks a few pixels over the edge and at what changes, or moves, until the next frame: it
 learns more from few images and clips, at the price of a rim of each hidden patch that its
 neighbours have seen, of the frame's mean and deviation, and with `flow` of how hidden things move.
-With `deep` it has twice as many convolutions, and does more of what the first blocks would do.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +17,6 @@ from discern.models.tokens import fill_tubelets, patchify, take_tokens
 
 WIDEST = 4  # stride of a second convolution that need not be divided further
 MOTION_GAIN = 2.0  # frames that follow each other differ little
-GROUPS = 8  # of the channels of a deep stem that are normalised together
 
 
 class PatchStem(nn.Module):
@@ -56,42 +52,22 @@ class ConvStem(nn.Module):
     In clips the first convolution also looks at the change from each frame to the next, the
     short-term motion of two-stream networks (Simonyan and Zisserman 2014); and with `flow` at its
     optical flow, as they do.  An image has none, and pays nothing for it.
-
-    `deep` puts a 3 x 3 convolution behind each of them, normalised by groups, with standardised
-    weights (Qiao et al. 2019).
     """
 
     def __init__(
-        self,
-        channels: int,
-        tubelet: int,
-        patch: int,
-        width: int,
-        *,
-        deep: bool = False,
-        flow: bool = False,
+        self, channels: int, tubelet: int, patch: int, width: int, *, flow: bool = False
     ) -> None:
         super().__init__()
         self.tubelet = tubelet
         first, *others, last = _strides(patch)
         widths = [max(8, width // 2**number) for number in range(len(others) + 1, 0, -1)]
         self.fine = _fine(channels, widths[0], first, patch)
-        groups = GROUPS if deep else 1
-        self.norm = _norm(widths[0], groups)
+        self.norm = _norm(widths[0])
         self.between = nn.ModuleList(
-            nn.Sequential(_overlapping(before, after, stride), _norm(after, groups))
+            nn.Sequential(_overlapping(before, after, stride), _norm(after))
             for before, after, stride in zip(widths, widths[1:], others, strict=False)
         )
         self.coarse = _overlapping(widths[-1], width, last)
-        # what follows each of them: nothing, or one that looks again at the same scale
-        self.again = nn.ModuleList(
-            nn.Sequential(*_again(one), nn.GELU()) if deep else nn.Identity() for one in widths
-        )
-        self.last = (
-            nn.Sequential(_norm(width, groups), nn.GELU(), *_again(width))
-            if deep
-            else nn.Identity()
-        )
         self.merge = nn.Linear(tubelet * width, width)
         self.motion = _fine(channels, widths[0], first, patch, bias=False)
         self.flow = _fine(2 * SCALES, widths[0], first, patch, bias=False) if flow else None
@@ -111,11 +87,10 @@ class ConvStem(nn.Module):
             x = x + self.motion(_frames(MOTION_GAIN * changes(clip)))
             if self.flow is not None:
                 x = x + self.flow(_frames(optical_flow(clip).to(clip.dtype)))
-        first, *others = self.again
-        x = first(nn.functional.gelu(self.norm(x)))
-        for stage, again in zip(self.between, others, strict=True):
-            x = again(nn.functional.gelu(stage(x)))
-        x = self.last(self.coarse(x))  # [B T, D, h, w]
+        x = nn.functional.gelu(self.norm(x))
+        for stage in self.between:
+            x = nn.functional.gelu(stage(x))
+        x = self.coarse(x)  # [B T, D, h, w]
         weight = self.merge.weight  # [D, D * tubelet]
         if T == 1:
             patches = x.flatten(2).transpose(1, 2)  # [B, N, D]
@@ -127,27 +102,6 @@ class ConvStem(nn.Module):
         if keep is not None:
             patches = take_tokens(patches, keep)
         return nn.functional.linear(nn.functional.gelu(patches), weight, self.merge.bias)
-
-
-class StandardConv(nn.Conv2d):
-    """A convolution whose filters have mean 0 and length 1, times a learned gain each.
-
-    Weight standardization (Qiao et al. 2019) with the gain of Brock et al. (2021).  Beside a
-    normalisation by groups it does most of what batch normalisation does, and items stay
-    independent of those that they share a batch with.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, width, 3, padding=1, bias=False)
-        self.gain = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]"""
-        weight = self.weight.float().flatten(1)
-        weight = weight - weight.mean(dim=1, keepdim=True)
-        scale = self.gain.float() * torch.rsqrt(weight.square().sum(dim=1) + NORM_EPS)
-        weight = (weight * scale[:, None]).view_as(self.weight).to(x.dtype)
-        return self._conv_forward(x, weight, None)
 
 
 def changes(clip: Tensor) -> Tensor:
@@ -184,12 +138,8 @@ def _strides(patch: int) -> list[int]:
     return strides
 
 
-def _norm(width: int, groups: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(groups, width), width, eps=NORM_EPS)
-
-
-def _again(width: int) -> list[nn.Module]:
-    return [StandardConv(width), _norm(width, GROUPS)]
+def _norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(1, width, eps=NORM_EPS)
 
 
 def _smallest_factor(patch: int) -> int:
