@@ -210,6 +210,14 @@ def test_a_shift_alone_moves_whole_pixels_and_mirrors_at_the_edge() -> None:
     assert torch.equal(found[..., :12, 12:], clip[..., 4:, -5:-1].flip(-1))
 
 
+@pytest.mark.usefixtures("always_most")
+def test_a_shift_by_a_whole_side_ends_in_the_mirror_image() -> None:
+    clip = to_float(pixels(2))
+    found = augment(clip, _config(translate=1.0), rng())
+    mirrored = [*range(14, -1, -1), 0]  # of 16 rows the edge itself comes once
+    assert torch.equal(found, clip[..., mirrored, :][..., mirrored])
+
+
 def test_shifts_differ_by_item_and_go_both_ways_and_gradients_follow() -> None:
     column = torch.arange(16.0).div(8).sub(1).expand(64, 3, 2, 16, 16).clone().requires_grad_()
     found = augment(column, _config(translate=0.25, flip=0.0), rng())
