@@ -40,7 +40,7 @@ def objective_of(name: str) -> Objective:
     if name == "masked_gan":
         return masked_gan()
     plain = supervised(mix_chance=0.0)
-    plain.view = view(AugmentConfig(flip=0.0))
+    plain.view = plain.gentle = view(AugmentConfig(flip=0.0))
     return plain
 
 
