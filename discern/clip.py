@@ -49,7 +49,7 @@ class Batch:
     label: Tensor | None = None  # int64 [B], -1 = unlabelled
     index: Tensor | None = None  # int64 [B], position in the data set
     target: Tensor | None = None  # float [B, K], 1 = has this label; where items may have several
-    passes: float = math.inf  # over the data before this batch; as many as one likes if unknown
+    passes: float = math.inf  # over the data before this batch; without end where nobody counts
 
     def with_clip(self, clip: Tensor) -> Batch:
         """The same items with other pixels."""

@@ -91,8 +91,18 @@ ADVERSARY = AugmentConfig(
 
 
 def gentle(strong: AugmentConfig) -> AugmentConfig:
-    """The mirror images and shifts of an augmentation, without all else."""
-    return AugmentConfig(flip=strong.flip, translate=strong.translate)
+    """Mirror images, shifts, and what a model is to withstand: light, noise, other backdrops.
+
+    Without what only makes an item harder to recognize.
+    """
+    return AugmentConfig(
+        flip=strong.flip,
+        translate=strong.translate,
+        light=strong.light,
+        light_chance=strong.light_chance,
+        gaussian_noise=strong.gaussian_noise,
+        backdrop=strong.backdrop,
+    )
 
 
 def to_float(clip: Tensor) -> Tensor:
@@ -144,8 +154,6 @@ def _disturb(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
 def _move(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
     """Crop, mirror, rotate, shear and shift, in one bilinear sampling."""
     moves = config.rotate or config.shear or config.translate
-    if config.scale == (1.0, 1.0) and not moves:
-        return _mirror(x, config, draw)
     if config.scale == (1.0, 1.0) and not (config.rotate or config.shear):
         return _shift(_mirror(x, config, draw), config, draw)
     B, C, T, H, W = x.shape
@@ -191,7 +199,7 @@ def _mirror(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
 
 def _shift(x: Tensor, config: AugmentConfig, draw: _Draw) -> Tensor:
     """Move by whole pixels; what comes in over an edge is its mirror image."""
-    for dim in (-2, -1):
+    for dim in (-2, -1) if config.translate else ():
         side = x.shape[dim]
         most = config.translate * side
         by = (draw.uniform(-most, most) * draw.chance(config.geometry_chance)).round().long()

@@ -40,7 +40,8 @@ class SupervisedConfig:
     freeze_encoder: float = 0.0  # share of the training in which only the head learns
     generated: float = 0.0  # share of a batch that is drawn by the generator, classes balanced
     # passes over the items until all batches are augmented strongly and mixed: what was not seen
-    # often cannot be known by heart, and is learned faster as it is; 0: always strongly
+    # often cannot be known by heart, and is learned faster as it is; 0: always strongly, as
+    # `hardened` is, and `semi` from where items without labels count
     ease: float = 10.0
     margin: float = 0.0  # radians by which a class must be nearer than it would need to be
     angle_scale: float = 16.0  # of cosines to logits, with a margin

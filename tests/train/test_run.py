@@ -44,6 +44,19 @@ def test_gentle_views_mirror_and_shift_as_strong_ones_may(name: str) -> None:
     assert sum(moved) > 20 and set(found.unique().tolist()) <= set(to_float(clip).unique().tolist())
 
 
+def test_gentle_views_hold_what_a_model_is_to_withstand() -> None:
+    still = replace(STRONG, flip=0.0, translate=0.0)
+    clip, moved = pixels(40), pixels(40, frames=4)
+    for name, items in (("gaussian_noise", clip), ("light", clip), ("backdrop", moved)):
+        found = [
+            _objective("supervised", replace(still, **{"backdrop": 0.0, name: much})).gentle(
+                items, rng()
+            )
+            for much in (0.0, 0.9)
+        ]
+        assert torch.equal(found[0], to_float(items)) and not torch.equal(found[1], found[0])
+
+
 def test_a_teacher_mirrors_nothing_that_must_not_be() -> None:
     clip = pixels(40)
     weak = replace(WEAK, translate=0.0)
