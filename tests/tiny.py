@@ -64,17 +64,20 @@ def view(config: AugmentConfig = VIEW) -> Any:
     return lambda clip, rng: augment(clip, config, rng)
 
 
-def masked_gan(seed: int = 0, detach_patch: bool = False, **settings: Any) -> MaskedGan:
+def masked_gan(
+    seed: int = 0, detach_patch: bool = False, stem: str = "mlp", **settings: Any
+) -> MaskedGan:
     """A MaskedGan of two views whose every term is on in every step."""
-    discriminator, generator = players(seed, detach_patch=detach_patch)
+    discriminator, generator = players(seed, detach_patch=detach_patch, stem=stem)
     always = {"adversary_start": -1.0, "adversary_chance": 1.0, "code_chance": 1.0, "opening": 0.0}
+    always |= {"mask_ratio": 0.65, "clip_mask_ratio": 0.75, "window": 1.0}
     config = MaskedGanConfig(**(always | {"views": 2, "projection": 16} | settings))
     return MaskedGan(config, discriminator, generator, view(), view(MASKED))
 
 
-def gan(seed: int = 0, **settings: Any) -> Gan:
+def gan(seed: int = 0, stem: str = "mlp", **settings: Any) -> Gan:
     """A Gan without augmentation of what is judged."""
-    discriminator, generator = players(seed)
+    discriminator, generator = players(seed, stem=stem)
     plain = view(AugmentConfig(flip=0.0))
     return Gan(
         GanConfig(**({"projection": 16} | settings)), discriminator, generator, view(), plain
@@ -100,7 +103,18 @@ def semi(
     return Semi(loss, config, classifier, view(STRONG), view(WEAK))
 
 
-OBJECTIVES = {"masked_gan": masked_gan, "gan": gan, "supervised": supervised, "semi": semi}
+def deep(seed: int = 0) -> MaskedGan:
+    """A MaskedGan whose encoder has statistics of its own."""
+    return masked_gan(seed, stem="deep", window=0.5)
+
+
+OBJECTIVES = {
+    "masked_gan": masked_gan,
+    "deep": deep,
+    "gan": gan,
+    "supervised": supervised,
+    "semi": semi,
+}
 
 
 def a_model(folder: Path, seed: int = 0, sharpness: float = 30.0, **changes: Any) -> Path:

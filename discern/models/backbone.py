@@ -6,7 +6,7 @@ clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D], stem [B, N, D]
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +17,16 @@ from discern.models.blocks import NORM_EPS, Block, init_linear, stream
 from discern.models.edges import edges
 from discern.models.merge import Merged
 from discern.models.norm import LayerNorm
-from discern.models.stem import ConvStem, PatchStem
+from discern.models.stem import ConvStem, DeepStem, FrameStem, PatchStem
 from discern.models.tokens import grid_of, positions
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """The encoder's shape.  The defaults are `nano`."""
+    """The encoder's shape.  The defaults are `hybrid`."""
 
     width: int = 128
-    depth: int = 4
+    depth: int = 2
     heads: int = 4
     mlp_ratio: float = 4.0
     channels: int = 3
@@ -34,7 +34,7 @@ class BackboneConfig:
     sees: Literal["pixels", "edges"] = "pixels"
     tubelet: int = 2  # frames in a patch; an image repeats its frame to fill one
     patch: int = 4  # pixels, both ways
-    stem: Literal["conv", "mlp", "linear"] = "conv"
+    stem: Literal["deep", "conv", "mlp", "linear"] = "deep"
     flow: bool = False  # the convolutional stem also looks at the optical flow of clips
     positions: Literal["sincos", "learned"] = "sincos"
     learned_grid: tuple[int, int, int] | None = None  # that positions were learned on
@@ -49,16 +49,19 @@ class BackboneConfig:
 
 
 # timm's names and widths from `tiny` on, so that speed compares like for like
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, Any]] = {
     # a quarter of the tokens: learns on slow processors, and its answers are the cheapest
-    "pico": {"width": 96, "depth": 4, "heads": 3, "patch": 8},
-    "nano": {"width": 128, "depth": 4, "heads": 4},
-    "micro": {"width": 192, "depth": 6, "heads": 3},
-    "tiny": {"width": 192, "depth": 12, "heads": 3},
-    "small": {"width": 384, "depth": 12, "heads": 6},
-    "base": {"width": 768, "depth": 12, "heads": 12},
-    "large": {"width": 1024, "depth": 24, "heads": 16},
+    "pico": {"width": 96, "depth": 4, "heads": 3, "patch": 8, "stem": "conv"},
+    # a small convolutional network before few blocks: learns most in minutes
+    "hybrid": {"width": 128, "depth": 2, "heads": 4, "stem": "deep"},
+    "nano": {"width": 128, "depth": 4, "heads": 4, "stem": "conv"},
+    "micro": {"width": 192, "depth": 6, "heads": 3, "stem": "conv"},
+    "tiny": {"width": 192, "depth": 12, "heads": 3, "stem": "conv"},
+    "small": {"width": 384, "depth": 12, "heads": 6, "stem": "conv"},
+    "base": {"width": 768, "depth": 12, "heads": 12, "stem": "conv"},
+    "large": {"width": 1024, "depth": 24, "heads": 16, "stem": "conv"},
 }
+FRAME_STEMS: dict[str, type[ConvStem | DeepStem]] = {"deep": DeepStem, "conv": ConvStem}
 
 
 class Features(NamedTuple):
@@ -78,16 +81,17 @@ class Backbone(nn.Module):
             raise ConfigError(f"width {config.width} does not divide into {config.heads} heads")
         if config.sees == "edges" and config.channels != 3:
             raise ConfigError(f"edges have 3 channels, not {config.channels}")
-        if config.flow and config.stem != "conv":
+        if config.flow and config.stem not in FRAME_STEMS:
+            names = " or ".join(FRAME_STEMS)
             raise ConfigError(
-                f"flow needs the stem conv, not {config.stem}: set backbone.flow=false"
+                f"flow needs the stem {names}, not {config.stem}: set backbone.flow=false"
             )
         self.config = config
         self.recompute = False  # blocks are computed again for the gradient instead of kept
         shape = (config.channels, config.tubelet, config.patch, config.width)
-        self.stem: ConvStem | PatchStem = (
-            ConvStem(*shape, flow=config.flow)
-            if config.stem == "conv"
+        self.stem: FrameStem | PatchStem = (
+            FRAME_STEMS[config.stem](*shape, flow=config.flow)
+            if config.stem in FRAME_STEMS
             else PatchStem(config.stem, *shape)
         )
         self.class_token = (

@@ -4,13 +4,18 @@
 `ConvStem` looks a few pixels over the edge and at what changes, or moves, until the next frame: it
 learns more from few images and clips, at the price of a rim of each hidden patch that its
 neighbours have seen, of the frame's mean and deviation, and with `flow` of how hidden things move.
+`DeepStem` is a convolutional network of its own: it learns fastest, and a hidden patch leaves its
+trace in all tokens around it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from discern.models.batch_norm import BatchNorm
 from discern.models.blocks import NORM_EPS
 from discern.models.flow import SCALES, optical_flow
 from discern.models.tokens import fill_tubelets, patchify, take_tokens
@@ -42,12 +47,9 @@ class PatchStem(nn.Module):
         return self.outer(nn.functional.gelu(x))
 
 
-class ConvStem(nn.Module):
-    """Convolutions of a frame, their strides multiplied the patch (Xiao et al. 2021); then a merge
-    of the frames of a tubelet.
-
-    Two of them for patches to 8; for larger ones as many as the patch has prime factors: a wide map
-    of many channels, or a wide window, would cost as much as the blocks.
+class FrameStem(nn.Module):
+    """Convolutions of a frame, their strides multiplied the patch; then a merge of the frames of a
+    tubelet.
 
     In clips the first convolution also looks at the change from each frame to the next, the
     short-term motion of two-stream networks (Simonyan and Zisserman 2014); and with `flow` at its
@@ -55,29 +57,33 @@ class ConvStem(nn.Module):
     """
 
     def __init__(
-        self, channels: int, tubelet: int, patch: int, width: int, *, flow: bool = False
+        self,
+        channels: int,
+        tubelet: int,
+        width: int,
+        enter: Callable[[int, bool], nn.Conv2d],
+        *,
+        flow: bool,
     ) -> None:
         super().__init__()
         self.tubelet = tubelet
-        first, *others, last = _strides(patch)
-        widths = [max(8, width // 2**number) for number in range(len(others) + 1, 0, -1)]
-        self.fine = _fine(channels, widths[0], first, patch)
-        self.norm = _norm(widths[0])
-        self.between = nn.ModuleList(
-            nn.Sequential(_overlapping(before, after, stride), _norm(after))
-            for before, after, stride in zip(widths, widths[1:], others, strict=False)
-        )
-        self.coarse = _overlapping(widths[-1], width, last)
+        self.fine = enter(channels, True)
         self.merge = nn.Linear(tubelet * width, width)
-        self.motion = _fine(channels, widths[0], first, patch, bias=False)
-        self.flow = _fine(2 * SCALES, widths[0], first, patch, bias=False) if flow else None
-        self.init_weights()
+        self.motion = enter(channels, False)
+        self.flow = enter(2 * SCALES, False) if flow else None
 
     def init_weights(self) -> None:
         for convolution in (one for one in self.modules() if isinstance(one, nn.Conv2d)):
             nn.init.xavier_uniform_(convolution.weight)
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
+
+    def look(self, x: Tensor, moving: bool) -> Tensor:
+        """What follows the first convolution of frames that stand alone, or move.
+
+        [B T, C', H', W'] -> [B T, D, h, w]
+        """
+        raise NotImplementedError
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """All tokens, or those named by `keep` [B, M].  [B, C, T, H, W] -> [B, N or M, D]"""
@@ -87,10 +93,7 @@ class ConvStem(nn.Module):
             x = x + self.motion(_frames(MOTION_GAIN * changes(clip)))
             if self.flow is not None:
                 x = x + self.flow(_frames(optical_flow(clip).to(clip.dtype)))
-        x = nn.functional.gelu(self.norm(x))
-        for stage in self.between:
-            x = nn.functional.gelu(stage(x))
-        x = self.coarse(x)  # [B T, D, h, w]
+        x = self.look(x, T > 1)
         weight = self.merge.weight  # [D, D * tubelet]
         if T == 1:
             patches = x.flatten(2).transpose(1, 2)  # [B, N, D]
@@ -101,7 +104,77 @@ class ConvStem(nn.Module):
             patches = patchify(fill_tubelets(x, self.tubelet), self.tubelet, 1)
         if keep is not None:
             patches = take_tokens(patches, keep)
-        return nn.functional.linear(nn.functional.gelu(patches), weight, self.merge.bias)
+        return nn.functional.linear(patches, weight, self.merge.bias)
+
+
+class ConvStem(FrameStem):
+    """Few convolutions (Xiao et al. 2021).
+
+    Two of them for patches to 8; for larger ones as many as the patch has prime factors: a wide map
+    of many channels, or a wide window, would cost as much as the blocks.
+    """
+
+    def __init__(
+        self, channels: int, tubelet: int, patch: int, width: int, *, flow: bool = False
+    ) -> None:
+        first, *others, last = _strides(patch)
+        widths = [max(8, width // 2**number) for number in range(len(others) + 1, 0, -1)]
+
+        def enter(seen: int, bias: bool) -> nn.Conv2d:
+            return _fine(seen, widths[0], first, patch, bias=bias)
+
+        super().__init__(channels, tubelet, width, enter, flow=flow)
+        self.norm = _norm(widths[0])
+        self.between = nn.ModuleList(
+            nn.Sequential(_overlapping(before, after, stride), _norm(after))
+            for before, after, stride in zip(widths, widths[1:], others, strict=False)
+        )
+        self.coarse = _overlapping(widths[-1], width, last)
+        self.init_weights()
+
+    def look(self, x: Tensor, moving: bool) -> Tensor:
+        x = nn.functional.gelu(self.norm(x))
+        for stage in self.between:
+            x = nn.functional.gelu(stage(x))
+        return nn.functional.gelu(self.coarse(x))
+
+
+class DeepStem(FrameStem):
+    """A small convolutional network: it does what the first blocks would have to learn.
+
+    One convolution of the whole frame, then two poolings with a convolution before and one after
+    each; large patches are first divided by strides, so that only the last two poolings see fine.
+    Batch normalisation lets it learn fast.  The shape is that of small networks for small frames
+    (Jordan 2024); convolutions before attention: CoAtNet (Dai et al. 2021).
+    """
+
+    def __init__(
+        self, channels: int, tubelet: int, patch: int, width: int, *, flow: bool = False
+    ) -> None:
+        *strides, coarse, last = (1, 1, *_prime_factors(patch))
+        first, *others = [one for one in strides if one > 1] or [1]
+        entry, half = _eights(width * 3 / 16), _eights(width / 2)
+
+        def enter(seen: int, bias: bool) -> nn.Conv2d:
+            return _overlapping(seen, entry, first, bias=bias)
+
+        super().__init__(channels, tubelet, width, enter, flow=flow)
+        self.stages = nn.ModuleList(
+            part
+            for stage in (
+                *(_normed(entry, entry, stride) for stride in others),
+                _pooled(entry, half, coarse),
+                _pooled(half, width, last),
+            )
+            for part in stage
+        )
+        self.init_weights()
+
+    def look(self, x: Tensor, moving: bool) -> Tensor:
+        x = nn.functional.gelu(x)
+        for part in self.stages:
+            x = part(x, moving) if isinstance(part, BatchNorm) else part(x)
+        return x
 
 
 def changes(clip: Tensor) -> Tensor:
@@ -142,8 +215,33 @@ def _norm(width: int) -> nn.GroupNorm:
     return nn.GroupNorm(1, width, eps=NORM_EPS)
 
 
+def _prime_factors(number: int) -> list[int]:
+    """In ascending order."""
+    factors = []
+    while number > 1:
+        factors.append(_smallest_factor(number))
+        number //= factors[-1]
+    return factors
+
+
 def _smallest_factor(patch: int) -> int:
     return next((factor for factor in range(2, patch) if patch % factor == 0), patch)
+
+
+def _pooled(before: int, after: int, factor: int) -> list[nn.Module]:
+    """Look finely, pool, and look again."""
+    look = _overlapping(before, after, 1, bias=False)
+    pool = [nn.MaxPool2d(factor)] if factor > 1 else []
+    return [look, *pool, BatchNorm(after), nn.GELU(), *_normed(after, after, 1)]
+
+
+def _normed(before: int, after: int, stride: int) -> list[nn.Module]:
+    return [_overlapping(before, after, stride, bias=False), BatchNorm(after), nn.GELU()]
+
+
+def _eights(width: float) -> int:
+    """The nearest multiple of 8, which processors compute best; at least one."""
+    return max(1, round(width / 8)) * 8
 
 
 def _overlapping(channels: int, out: int, stride: int, *, bias: bool = True) -> nn.Conv2d:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from discern.clip import Batch
 from discern.data.augment import to_float
-from discern.models.backbone import Features
+from discern.models.batch_norm import forgetting
 from discern.models.blocks import init_linear
 from discern.models.discriminator import Discriminator, Verdict
 from discern.models.generator import Generator
@@ -89,7 +89,9 @@ class Gan(Objective):
         with torch.no_grad():
             drawn = self._draw(batch, rng)
             fake = self.alike(drawn, rng)
-        on_real, on_fake = _split(self.discriminator(torch.cat([real, fake])))
+        on_real = self.discriminator(real)
+        with forgetting(self.discriminator):
+            on_fake = self.discriminator(fake)
         total = self.adversary_scale * relativistic(_score(on_real), _score(on_fake))
         parts = {
             "d_loss": total.detach(),
@@ -100,9 +102,10 @@ class Gan(Objective):
         if config.penalty > 0:
             some = max(1, round(len(real) * config.penalty_share))
             both = torch.cat([real[:some], fake[:some]])
-            penalty = finite_difference_penalty(
-                lambda clip: _score(self.discriminator(clip)), both, config.penalty_sigma, rng
-            )
+            with forgetting(self.discriminator):
+                penalty = finite_difference_penalty(
+                    lambda clip: _score(self.discriminator(clip)), both, config.penalty_sigma, rng
+                )
             total = (
                 total + config.penalty * penalty
             )  # gamma / 2 for each of R1 and R2, mean over both
@@ -117,10 +120,12 @@ class Gan(Objective):
     def _generator_loss(self, batch: Batch, real: Tensor, rng: torch.Generator) -> Losses:
         config = self.config
         fake = self.alike(self._draw(batch, rng), rng)
-        with torch.no_grad():
-            on_real = self.discriminator(real)
-        # gradients reach the discriminator too; the loop steps this phase's player, then clears all
-        on_fake = self.discriminator(fake)
+        with forgetting(self.discriminator):
+            with torch.no_grad():
+                on_real = self.discriminator(real)
+            # gradients reach the discriminator too; the loop steps this phase's player, then clears
+            # all
+            on_fake = self.discriminator(fake)
         whole = self.discriminator.judge_whole(on_fake.features.pooled, detach=False)
         total = relativistic(_score(on_fake._replace(whole=whole)), _score(on_real))
         parts = {"g_loss": total.detach()}
@@ -139,10 +144,3 @@ class Gan(Objective):
 def _score(verdict: Verdict) -> Tensor:
     """The mean of what the patches and the whole say.  -> [B]"""
     return verdict.whole + verdict.patch.mean(dim=1)
-
-
-def _split(verdict: Verdict) -> tuple[Verdict, Verdict]:
-    patch, whole = verdict.patch.chunk(2), verdict.whole.chunk(2)
-    both = [Features(*parts) for parts in zip(*(f.chunk(2) for f in verdict.features), strict=True)]
-    first, second = (Verdict(patch[i], whole[i], both[i]) for i in range(2))
-    return first, second

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from discern.clip import Batch
 from discern.models.backbone import Features
+from discern.models.batch_norm import forgetting
 from discern.models.blocks import init_linear
 from discern.models.coder import Coder
 from discern.models.discriminator import Discriminator, Verdict
@@ -45,14 +46,17 @@ View = Callable[[Tensor, torch.Generator], Tensor]  # uint8 [B, C, T, H, W] -> f
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedGanConfig:
-    """Weights and shares.  The defaults are the recipe for few CPU minutes."""
+    """Weights and shares.  The defaults are the recipe for few CPU minutes and the stem `deep`."""
 
-    mask_ratio: float = 0.65  # of an image's tokens
-    clip_mask_ratio: float = 0.75  # of a clip's tokens, in tubes
+    mask_ratio: float = 0.25  # of an image's tokens
+    clip_mask_ratio: float = 0.5  # of a clip's tokens, in tubes
     # at the end the encoder learns on nearly whole items, as it will see them in use (FLIP, Li et
     # al. 2023): the share of the training, and how much is still masked then
     opening: float = 0.2
     opened_mask_ratio: float = 0.25
+    # of a frame's sides, by which views are cut before the opening: convolutions cost less for it,
+    # and objects that are seen larger in training than in use do no harm (Touvron et al. 2019)
+    window: float = 0.5
     block_chance: float = 0.5  # of masking in squares of 2 x 2 tokens
     reconstruction: float = 0.25
     reconstruction_share: float = 0.5  # of the batch is decoded
@@ -130,9 +134,9 @@ class MaskedGan(Objective):
         config, total = self.config, torch.zeros((), device=batch.clip.device)
         parts: dict[str, Tensor] = {}
         if config.view > 0:
-            clips = [self.view(batch.clip, rng) for _ in range(config.views)]
+            clips = [self._seen_of(self.view, batch, rng, progress) for _ in range(config.views)]
         else:
-            clips = [self.masked(batch.clip, rng)]
+            clips = [self._seen_of(self.masked, batch, rng, progress)]
         seen = torch.cat(clips)  # [V B, C, T, H, W]
         mask = self._mask(seen, rng, progress)
         features = self.discriminator.backbone(seen, mask.keep)
@@ -146,17 +150,18 @@ class MaskedGan(Objective):
             total = total + config.reconstruction * reconstruction
             parts["reconstruction"] = reconstruction.detach()
         strength = ramp(progress, config.adversary_start)
-        if self._plays_now(strength, rng):
-            count = max(2, _share(len(batch.clip), config.adversary_share))
-            adversary, said = self._adversary_loss(seen, features, mask, count, rng, progress)
-            total = total + strength * self.adversary_scale * adversary
-            parts |= said
-        if config.code > 0 and chance(config.code_chance, rng):
-            code = self._code_loss(batch, rng)
-            total, parts["code"] = total + config.code * code, code.detach()
-        if config.time_fakes > 0 and seen.shape[2] > 1:
-            motion, said = self._time_loss(clips[0], rng)
-            total, parts = total + config.time_fakes * motion, parts | said
+        with forgetting(self.discriminator):  # what is forged, or seen again
+            if self._plays_now(strength, rng):
+                count = max(2, _share(len(batch.clip), config.adversary_share))
+                adversary, said = self._adversary_loss(seen, features, mask, count, rng, progress)
+                total = total + strength * self.adversary_scale * adversary
+                parts |= said
+            if config.code > 0 and chance(config.code_chance, rng):
+                code = self._code_loss(batch, rng)
+                total, parts["code"] = total + config.code * code, code.detach()
+            if config.time_fakes > 0 and seen.shape[2] > 1:
+                motion, said = self._time_loss(clips[0], rng)
+                total, parts = total + config.time_fakes * motion, parts | said
         return Losses(total=total, parts=parts)
 
     def _plays_now(self, strength: float, rng: torch.Generator) -> bool:
@@ -164,6 +169,14 @@ class MaskedGan(Objective):
         if strength == 0 or not plays(config) or not chance(config.adversary_chance, rng):
             return False
         return bool(self.adversary_scale > 0)
+
+    def _seen_of(self, view: View, batch: Batch, rng: torch.Generator, progress: float) -> Tensor:
+        """A view of each item, or the same random window of each view."""
+        clip = view(batch.clip, rng)
+        if progress >= 1.0 - self.config.opening:
+            return clip
+        patch = self.discriminator.backbone.config.patch
+        return window(clip, self.config.window, patch, rng)
 
     def _mask(self, clip: Tensor, rng: torch.Generator, progress: float = 0.0) -> Mask:
         config, is_clip = self.config, clip.shape[2] > 1
@@ -185,7 +198,8 @@ class MaskedGan(Objective):
             return contrast(projected, temperature)
         average_discriminator, _, average_projector = self.average
         assert isinstance(average_discriminator, Discriminator)
-        with torch.no_grad():  # the teacher sees all tokens, and each view predicts the next one
+        # the teacher sees all tokens, and each view predicts the next one
+        with torch.no_grad(), forgetting(average_discriminator):
             pooled = average_discriminator.backbone(torch.cat(clips)).pooled
             target = average_projector(pooled).unflatten(0, (count, -1)).roll(-1, dims=0)
         predicted = self.predictor(projected.flatten(0, 1)).unflatten(0, (count, -1))
@@ -318,7 +332,8 @@ class MaskedGan(Objective):
         judge = self.average[0]
         assert isinstance(judge, Discriminator)
         whole = torch.where(pixels, painted, real)
-        return perceptual(lambda clip: judge.backbone(clip).tokens, whole, real, hidden)
+        with forgetting(judge):
+            return perceptual(lambda clip: judge.backbone(clip).tokens, whole, real, hidden)
 
     def _hard_views(self, real: Tensor, features: Features, mask: Mask, items: int) -> Tensor:
         count = min(len(real), items)
@@ -410,6 +425,17 @@ def plays(config: MaskedGanConfig) -> bool:
     weights = (config.patch_adversary, config.global_adversary, config.forged_views)
     more = (config.forged_negatives, config.perceptual, config.hard_views)
     return any(weight > 0 for weight in (*weights, *more))
+
+
+def window(clip: Tensor, share: float, patch: int, rng: torch.Generator) -> Tensor:
+    """A random part of all frames, of whole patches, `share` of each side.  [..., H, W] -> less"""
+    for axis in (-2, -1):
+        side = clip.shape[axis]
+        kept = max(1, round(share * side / patch)) * patch
+        if kept < side:
+            first = int(torch.randint(side - kept + 1, (), generator=on_host(rng)))
+            clip = clip.narrow(axis, first, kept)
+    return clip
 
 
 def _share(count: int, share: float) -> int:

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from discern.clip import Batch
+from discern.data.augment import to_float
+from discern.models.backbone import Backbone
+from discern.models.batch_norm import learning, norms_of
+
+SETTLED = 128  # items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,19 @@ class Objective(nn.Module, ABC):
 
         `progress` runs from 0 to 1 over the whole training and drives every schedule.
         """
+
+    def as_used(self, clip: Tensor, rng: torch.Generator) -> Tensor:
+        """Training items as they will be met.  uint8 [B, C, T, H, W] -> float, of any size"""
+        return to_float(clip)
+
+    @torch.no_grad()
+    def settle(self, batch: Batch, rng: torch.Generator) -> None:
+        """The statistics of averaged encoders learn from some items as they are in use."""
+        for _, average in self.averages:
+            for backbone in average.modules():
+                if isinstance(backbone, Backbone) and norms_of(backbone):
+                    with learning(backbone):
+                        backbone.patches(self.as_used(batch.clip[:SETTLED], rng))
 
 
 def on_host(rng: torch.Generator) -> torch.Generator:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from discern.clip import Batch
+from discern.models.batch_norm import forgetting
 from discern.models.classifier import Classifier
 from discern.objectives.forged import fake_class
 from discern.objectives.invented import Inventor
@@ -77,16 +78,17 @@ class Semi(Supervised):
         views, faked = views[: len(batch.clip)], views[len(batch.clip) :]
         clip, target = self._mix(views[:known], self._one_hot(labelled.label), rng)
         other, answer = self._mix(views[known:], answer, rng)
-        every = torch.cat([clip, other, faked])
+        every = torch.cat([clip, other])
         logits = self._logits(every, progress, self._seen(every, progress, rng))
-        logits, on_fakes = logits[: len(batch.clip)], logits[len(batch.clip) :]
         judged = self._judged(logits[:known], target)
         # the targets of unsure items are all zero, so that they and their share in a mix count
         # nothing
         agreement = F.cross_entropy(logits[known:], answer)
         parts = judged.parts | {"agreement": agreement.detach(), "sure": sure}
         total = judged.total + strength * agreement
-        if len(on_fakes):
+        if len(faked):
+            with forgetting(self.classifier):
+                on_fakes = self._logits(faked, progress, self._seen(faked, progress, rng))
             fake = fake_class(logits[known:], on_fakes)
             total, parts["fake"] = total + strength * self.semi.fake * fake, fake.detach()
         return Losses(total=total, parts=parts)

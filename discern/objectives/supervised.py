@@ -88,6 +88,9 @@ class Supervised(Objective):
             return several_judged(logits, target)
         return self._judged(logits, target)
 
+    def as_used(self, clip: Tensor, rng: torch.Generator) -> Tensor:
+        return self.gentle(clip, rng)
+
     def _spared(self, passes: float, rng: torch.Generator) -> bool:
         """Whether a batch is augmented gently and not mixed."""
         ease = self.config.ease

@@ -33,6 +33,8 @@ GPU_PRETRAIN, GPU_TRAIN = 8, 4
 GPU_PIXELS = 2048 * 32 * 32  # of a frame of each view in a batch that is made larger, at most
 # below, and on clips, it was not seen to help: in the half minute of the demo it lost 20 points
 SEMI_MINUTES, SEMI_STEPS = 2.0, 500
+# where a stem costs little: most tokens are hidden, instead of views cut to windows
+DROPPED: dict[str, Any] = {"mask_ratio": 0.65, "clip_mask_ratio": 0.75, "window": 1.0}
 DROP_PATH = 0.1  # while tuning
 # public encoders are large and far along: the rates of MAE's pre-training and fine-tuning of ViT-B
 PUBLIC_PRETRAIN_RATE = 1.5e-4
@@ -55,6 +57,7 @@ def mae() -> RunConfig:
     weights = MaskedGanConfig(
         mask_ratio=0.75,
         clip_mask_ratio=0.9,
+        window=1.0,
         opening=0.0,
         reconstruction=1.0,
         reconstruction_share=1.0,
@@ -157,6 +160,17 @@ def for_device(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
     most = min(times * loader.batch_size, GPU_PIXELS // (views * size.height * size.width))
     loader = replace(loader, batch_size=max(loader.batch_size, most))
     return replace(config, data=replace(config.data, loader=loader))
+
+
+def for_stem(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a pre-training, with tokens dropped where, by `overrides` too, the
+    blocks are what costs.
+    """
+    wanted = configuration.override(config, overrides)
+    terms = wanted.masked_gan
+    if wanted.objective != "masked_gan" or wanted.backbone.stem == "deep" or terms.view == 0:
+        return config
+    return replace(config, masked_gan=replace(config.masked_gan, **DROPPED))
 
 
 def from_public(config: RunConfig) -> RunConfig:

@@ -85,7 +85,8 @@ def pretrain(
         config = replace(config, data=replace(config.data, preprocess=preprocess))
         if start.public:
             config = images.from_public(config)
-    config = configuration.override(images.for_device(config, overrides), overrides)
+    config = images.for_device(images.for_stem(config, overrides), overrides)
+    config = configuration.override(config, overrides)
     config = replace(config, loop=budgeted(config.loop, minutes, steps, images.PRETRAIN_MINUTES))
     within_bounds(config, pretraining=True)
     settings = {"source": specs, "base": None if base is None else str(base)}

@@ -88,7 +88,7 @@ PARTS = {  # a whole one would leave nothing
     ),
     *("clip_share", "false_alarms", "merge"),
 }
-REMAINDERS = {"scale", "adversary_keep", "layer_decay"}  # 0 would leave nothing
+REMAINDERS = {"scale", "adversary_keep", "layer_decay", "window"}  # 0 would leave nothing
 TUNING = {"supervised", "semi", "hardened"}  # objectives
 RANGES = {"scale", "ratio", "erase_area"}  # from, to
 

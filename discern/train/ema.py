@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from discern.models.batch_norm import norms_of
 from discern.scale.divided import own_part
 
 
@@ -19,5 +20,7 @@ def update_averages(pairs: Iterable[tuple[nn.Module, nn.Module]], decay: float, 
         targets = list(map(own_part, average.parameters()))
         sources = list(map(own_part, live.parameters()))
         torch._foreach_lerp_(targets, sources, weight)
+        own = {id(value) for norm in norms_of(average) for value in norm.buffers()}
         for target, source in zip(average.buffers(), live.buffers(), strict=True):
-            target.copy_(source)
+            if id(target) not in own:  # which it learns itself: `Objective.settle`
+                target.copy_(source)

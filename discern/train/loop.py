@@ -27,6 +27,7 @@ from discern.train.optim import OptimConfig, build_optimizer, set_rate
 from discern.train.watch import Watch
 
 CPU = torch.device("cpu")
+SETTLE_EVERY = 8  # steps; and after the first and the last one
 ROUNDING = 1e-9  # three fifths of the way are not quite 3 * (1 / 5)
 
 
@@ -192,6 +193,9 @@ def fit(
         state.position = position
         state.seconds, _ = ranks.decided(time.monotonic() - started, False)
         progress = _progress(config, state)
+        if state.step % SETTLE_EVERY == 1 or progress >= 1.0:
+            with autocast():
+                objective.settle(batch, rng)
 
         # what goes wrong is answered at once, and written down
         for warning in watch.look(objective, said):

@@ -130,7 +130,7 @@ def test_only_who_asks_has_a_flow_and_only_a_stem_that_looks_at_neighbours() -> 
     assert Backbone(BackboneConfig()).stem.flow is None
     assert Backbone(BackboneConfig(flow=True)).stem.flow is not None
     with pytest.raises(
-        ConfigError, match="flow needs the stem conv, not mlp: set backbone.flow=false"
+        ConfigError, match="flow needs the stem deep or conv, not mlp: set backbone.flow=false"
     ):
         Backbone(BackboneConfig(flow=True, stem="mlp"))
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from discern.models.stem import ConvStem, PatchStem, _strides, changes
+from discern.models.batch_norm import BatchNorm
+from discern.models.stem import ConvStem, DeepStem, FrameStem, PatchStem, _strides, changes
 from tests.tiny import rng
 
 
@@ -45,9 +46,31 @@ def test_a_convolutional_stem_fits_any_patch_and_looks_at_neighbours_only(patch:
     assert len(changed) > 1  # it does look over the edge
 
 
-def test_a_convolutional_stem_sees_a_frame_and_its_change_to_the_next() -> None:
+@pytest.mark.parametrize("patch", range(1, 17))
+def test_a_deep_stem_fits_any_patch_and_looks_a_few_patches_far(patch: int) -> None:
     torch.manual_seed(0)
-    stem = ConvStem(3, 2, 4, 8)
+    stem = DeepStem(3, 2, patch, 16).eval()
+    # of patches; one more on each side than is looked at
+    rim = 3 if patch > 3 else 8
+    h, w = 2 * rim + 3, 2 * rim + 4
+    row, column = rim + 1, rim + 2
+    clip = torch.randn(1, 3, 2, h * patch, w * patch, generator=rng())
+    assert stem(clip).shape == (1, h * w, 16)
+    other = clip.clone()
+    other[..., row * patch :, column * patch :][..., :patch, :patch] += 1
+    changed = _changed(stem, clip, other)
+    near = range(-rim, rim + 1)
+    around = {(row + down) * w + column + right for down in near for right in near}
+    assert row * w + column in changed and set(changed) <= around
+    assert len(changed) > 9  # farther than to its neighbours
+
+
+@pytest.mark.parametrize("kind", [ConvStem, DeepStem])
+def test_a_convolutional_stem_sees_a_frame_and_its_change_to_the_next(
+    kind: type[ConvStem | DeepStem],
+) -> None:
+    torch.manual_seed(0)
+    stem = kind(3, 2, 4, 8).eval()
     clip = torch.randn(1, 3, 5, 8, 8, generator=rng())  # 5 frames: the last tubelet repeats one
     assert stem(clip).shape == (1, 12, 8)
     # the last frame has no next one: it shows the change that led to it
@@ -65,9 +88,10 @@ def test_the_change_to_the_next_frame() -> None:
 
 
 @torch.no_grad()
-def test_a_still_clip_is_its_image_in_each_tubelet() -> None:
+@pytest.mark.parametrize("kind", [ConvStem, DeepStem])
+def test_a_still_clip_is_its_image_in_each_tubelet(kind: type[ConvStem | DeepStem]) -> None:
     torch.manual_seed(0)
-    stem = ConvStem(3, 2, 4, 8)
+    stem = kind(3, 2, 4, 8).eval()
     image = torch.randn(2, 3, 1, 8, 12, generator=rng())
     tokens = stem(image.expand(-1, -1, 4, -1, -1)).unflatten(1, (2, -1))  # [B, 2, N, D]
     for tubelet in range(2):
@@ -80,7 +104,8 @@ def test_a_still_clip_is_its_image_in_each_tubelet() -> None:
 def test_kept_tokens_are_those_of_the_whole() -> None:
     clip = torch.randn(2, 3, 4, 8, 12, generator=rng())
     keep = torch.tensor([[3, 0, 11], [7, 2, 5]])
-    for stem in (ConvStem(3, 2, 4, 8), PatchStem("mlp", 3, 2, 4, 8)):
+    stems = (ConvStem(3, 2, 4, 8), DeepStem(3, 2, 4, 8).eval(), PatchStem("mlp", 3, 2, 4, 8))
+    for stem in stems:
         kept, whole = stem(clip, keep), stem(clip)
         for item in range(2):
             torch.testing.assert_close(kept[item], whole[item, keep[item]], rtol=0, atol=1e-6)
@@ -93,9 +118,28 @@ def test_strides_make_the_patch(patch: int) -> None:
     assert len(strides) == 2 or (patch > 8 and max(strides) <= 3)
 
 
-def test_a_large_patch_costs_little_beside_the_blocks() -> None:
+@torch.no_grad()
+def test_a_deep_stem_normalises_images_and_clips_apart() -> None:
+    torch.manual_seed(0)
+    stem = DeepStem(3, 2, 4, 8)
+    clip = torch.randn(16, 3, 4, 16, 16, generator=rng())
+    for _ in range(60):
+        stem(clip), stem(clip[:, :, :1])
+    seen = stem(clip), stem(clip[:, :, :1])  # by their own batch
+    stem.eval()
+    for found, wanted in zip((stem(clip), stem(clip[:, :, :1])), seen, strict=True):
+        assert (found - wanted).abs().mean() < 0.02
+    for norm in (one for one in stem.modules() if isinstance(one, BatchNorm)):
+        norm.mean[1], norm.var[1] = norm.mean[0], norm.var[0]
+    assert (stem(clip) - seen[0]).abs().mean() > 0.05
+
+
+@pytest.mark.parametrize(("kind", "share"), [(ConvStem, 0.12), (DeepStem, 0.4)])
+def test_a_large_patch_costs_little_beside_the_blocks(
+    kind: type[ConvStem | DeepStem], share: float
+) -> None:
     width, side, patch = 192, 224, 16
-    stem = ConvStem(3, 2, patch, width).eval()
+    stem: FrameStem = kind(3, 2, patch, width).eval()
     products = 0
 
     def count(module: torch.nn.Module, _: object, out: torch.Tensor) -> None:
@@ -103,10 +147,10 @@ def test_a_large_patch_costs_little_beside_the_blocks() -> None:
         assert isinstance(module, torch.nn.Conv2d)
         products += out[0].numel() * module.weight[0].numel()
 
-    for one in (stem.fine, *(stage[0] for stage in stem.between), stem.coarse):  # type: ignore[index]
+    for one in (one for one in stem.modules() if isinstance(one, torch.nn.Conv2d)):
         one.register_forward_hook(count)
     with torch.no_grad():
         found = stem(torch.zeros(1, 3, 1, side, side))
     tokens = (side // patch) ** 2
     assert found.shape == (1, tokens, width)
-    assert 0 < products < 0.12 * (12 * tokens * 12 * width**2)  # of twelve blocks
+    assert 0 < products < share * (12 * tokens * 12 * width**2)  # of twelve blocks

@@ -184,3 +184,14 @@ def test_a_few_steps_make_the_fakes_harder_to_tell() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) < sum(losses[:5]) - 0.1
+
+
+def test_only_real_items_are_in_the_statistics_of_the_encoder() -> None:
+    objective, alone = (gan(stem="deep", view=0.0).train() for _ in range(2))
+    objective.loss("discriminator", batch(8), rng(), 0.5).total.backward()
+    objective.loss("generator", batch(8), rng(), 0.5).total.backward()
+    alone.discriminator.backbone(alone.alike(batch(8).clip, rng()))
+    wanted = dict(alone.discriminator.named_buffers())
+    assert wanted
+    for name, value in objective.discriminator.named_buffers():
+        assert value.equal(wanted[name]), name

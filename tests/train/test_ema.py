@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from discern.models.batch_norm import BatchNorm
 from discern.train.ema import update_averages
 from tests.tiny import masked_gan
 
@@ -55,6 +56,16 @@ def test_buffers_are_copied_and_a_shared_part_moves_once() -> None:
     assert average[0].weight.item() == pytest.approx(0.25)
     assert average[1][0].weight is average[0].weight  # type: ignore[index]
     assert average[2].running_mean.item() == 7.0
+
+
+def test_statistics_that_an_average_learns_itself_are_left_alone() -> None:
+    live = nn.Sequential(BatchNorm(3))
+    average = copy.deepcopy(live)
+    live[0].mean.fill_(5.0)  # type: ignore[operator, union-attr]
+    nn.init.constant_(live[0].weight, 2.0)  # type: ignore[arg-type]
+    update_averages([(live, average)], 0.75, 1000)
+    assert not average[0].mean.any()  # type: ignore[operator, union-attr]
+    assert average[0].weight.allclose(torch.tensor(1.25))  # type: ignore[operator]
 
 
 def test_the_averages_of_an_objective_follow_it() -> None:

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from discern.clip import Batch
+from discern.data.augment import to_float
 from discern.data.loader import Loader, LoaderConfig, Position
 from discern.data.mixing import MixedLoader
+from discern.models.batch_norm import learning, norms_of
 from discern.models.model import named_tensors
 from discern.objectives.objective import Objective
 from discern.train import loop
@@ -569,6 +571,38 @@ def test_a_sign_of_a_collapse_is_not_read_from_an_earlier_step(
 
 
 # ---------------------------------------------------------------- averages and gradients
+
+
+def test_averages_know_items_as_they_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, steps, moved = masked_gan(stem="deep"), list[int](), count(1)
+    update, settle = loop.update_averages, objective.settle
+    taken = 0
+
+    def updated(*told: Any) -> None:
+        nonlocal taken
+        taken = next(moved)
+        update(*told)
+
+    def settled(items: Batch, rng: torch.Generator) -> None:
+        steps.append(taken)
+        settle(items, rng)
+
+    monkeypatch.setattr(loop, "update_averages", updated)
+    monkeypatch.setattr(objective, "settle", settled)
+    items = batch(8)
+    _fit(objective, steps=12, loader=Same(items), optim=OptimConfig(rate=1e-9))
+    assert steps == [1, 9, 12]  # after the first, every eighth, and the last
+    average = objective.average[0]
+    found = [norm.mean[0].clone() for norm in norms_of(average)]
+    with torch.no_grad(), learning(average):
+        for norm in norms_of(average):
+            norm.learned.zero_()
+        average.backbone.patches(to_float(items.clip))  # type: ignore[operator, union-attr]
+    live = norms_of(objective.discriminator)
+    assert len(live) == 4
+    for mean, norm, other in zip(found, norms_of(average), live, strict=True):
+        torch.testing.assert_close(mean, norm.mean[0], rtol=0, atol=1e-4)
+        assert (other.mean[0] - mean).abs().max() > 1e-2  # of what is augmented and cut
 
 
 def test_averages_follow_by_the_formula() -> None:
