@@ -48,6 +48,16 @@ def accuracies() -> Iterator[Row]:
             f"views alone {mean(said['view'])}, from scratch for all minutes "
             + mean(said["scratch"]),
         )
+    ours, before = (read(f"pretraining_cifar10_{table}.json") for table in ("hybrid", "eased"))
+    if ours is not None and before is not None:
+        both = [found["summary"]["all"]["scratch"] for found in (ours, before)]
+        if all(map(_is_claim, both)) and ours["minutes"] == before["minutes"]:
+            yield (
+                f"CIFAR-10, all labels, {ours['minutes']['tune']:g} minutes on one core, "
+                "from scratch",
+                mean(both[0]),
+                f"size `nano` {mean(both[1])}",
+            )
     found = read("few_labels_jhmdb_15+5.json")
     if found is not None and _is_claim(found["summary"].get("pretrained")):
         said = found["summary"]

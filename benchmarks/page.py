@@ -58,7 +58,11 @@ DATA = {"cifar10": "CIFAR-10, 100 labels per class", "jhmdb": "J-HMDB, all label
 def main() -> int:
     paths = sorted((HERE / "results").glob("few_labels_*.json"))
     tables = [few_labels(path) for path in paths]
-    page = "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`.\n\n"
+    page = (
+        "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`. Where "
+        "neither title nor command names a size, trainings are those of `nano`, which was the "
+        "default, except in tables `hybrid`.\n\n"
+    )
     grids = [grid(path) for path in sorted((HERE / "results").glob("pretraining_*.json"))]
     measured = [
         shipped(),

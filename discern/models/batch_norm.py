@@ -91,6 +91,12 @@ def norms_of(network: nn.Module) -> list[BatchNorm]:
     return [one for one in network.modules() if isinstance(one, BatchNorm)]
 
 
+def restart(network: nn.Module) -> None:
+    """What statistics know of earlier weights counts as one batch from here on."""
+    for one in norms_of(network):
+        one.learned.clamp_(max=1)
+
+
 @contextmanager
 def forgetting(network: nn.Module) -> Iterator[None]:
     """What a network sees inside leaves no trace in its statistics."""

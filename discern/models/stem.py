@@ -202,13 +202,8 @@ def _fine(channels: int, hidden: int, first: int, patch: int, *, bias: bool = Tr
 def _strides(patch: int) -> list[int]:
     """Of the convolutions, in order: their product is the patch.  At least two."""
     first = _smallest_factor(patch)
-    strides, rest = [first], patch // first
-    if rest <= WIDEST:
-        return [first, rest]
-    while rest > 1:
-        strides.append(_smallest_factor(rest))
-        rest //= strides[-1]
-    return strides
+    rest = patch // first
+    return [first, *([rest] if rest <= WIDEST else _prime_factors(rest))]
 
 
 def _norm(width: int) -> nn.GroupNorm:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from discern.clip import Batch
 from discern.data.augment import to_float
-from discern.models.batch_norm import forgetting
+from discern.models.batch_norm import forgetting, restart
 from discern.models.blocks import init_linear
 from discern.models.discriminator import Discriminator, Verdict
 from discern.models.generator import Generator
@@ -72,6 +72,7 @@ class Gan(Objective):
         self.average = nn.ModuleList(
             copy.deepcopy(one).requires_grad_(False) for one in (discriminator, generator)
         )
+        restart(self.average)
         self.averages = list(zip((discriminator, generator), self.average, strict=True))
         self.players = {
             "discriminator": nn.ModuleList([discriminator, self.projector]),

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from discern.clip import Batch
 from discern.models.backbone import Features
-from discern.models.batch_norm import forgetting
+from discern.models.batch_norm import forgetting, restart
 from discern.models.blocks import init_linear
 from discern.models.coder import Coder
 from discern.models.discriminator import Discriminator, Verdict
@@ -122,6 +122,7 @@ class MaskedGan(Objective):
             copy.deepcopy(one).requires_grad_(False)
             for one in (discriminator, generator, self.projector)
         )
+        restart(self.average)
         self.averages = list(
             zip((discriminator, generator, self.projector), self.average, strict=True)
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from discern.clip import Batch
+from discern.models.batch_norm import restart
 from discern.models.classifier import Classifier
 from discern.objectives.invented import Inventor
 from discern.objectives.masking import random_mask
@@ -71,6 +72,7 @@ class Supervised(Objective):
         self.classifier = classifier
         self.view = view
         self.average = copy.deepcopy(classifier).requires_grad_(False)
+        restart(self.average)
         self.averages = [(classifier, self.average)]
         self.players = {"classifier": classifier}
 

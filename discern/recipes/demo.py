@@ -48,6 +48,7 @@ SETTINGS = [
     "strong.backdrop=0",
     "backbone.patch=8",
     "backbone.stem=mlp",
+    "backbone.depth=4",
     "data.preprocess.stored_frames=12",
 ]
 PRETRAIN_SETTINGS = [

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from discern.clip import Batch
 from discern.data.augment import STRONG, WEAK
 from discern.models.backbone import Backbone
+from discern.models.batch_norm import norms_of
 from discern.models.classifier import Classifier
 from discern.models.coder import Coder
 from discern.objectives.invented import Inventor
@@ -31,9 +33,9 @@ def _tuning(**settings: float) -> Supervised:
     return Supervised(SupervisedConfig(**settings), classifier, view(STRONG), _inventor())
 
 
-def _semi(**settings: float) -> Semi:
+def _semi(stem: str = "mlp", **settings: float) -> Semi:
     torch.manual_seed(0)
-    classifier = Classifier(Backbone(backbone_config()), 3)
+    classifier = Classifier(Backbone(backbone_config(stem=stem)), 3)
     config = SemiConfig(start=-1.0, **settings)
     return Semi(SupervisedConfig(), config, classifier, view(STRONG), view(WEAK), _inventor())
 
@@ -70,6 +72,23 @@ def test_the_generator_learns_nothing() -> None:
     assert objective.classifier.head.weight.grad is not None
     trained = {id(p) for p in objective.players["classifier"].parameters()}
     assert trained.isdisjoint(id(p) for p in objective.inventor.parameters())
+
+
+def test_fakes_are_not_in_the_statistics() -> None:
+    items = batch(12)
+    assert items.label is not None
+    mixed = Batch(clip=items.clip, label=items.label.where(torch.arange(12) < 4, -1))
+    objective = _semi(stem="deep", fake=1.0).train()
+    seen: list[tuple[int, bool]] = []
+    logits = objective._logits
+
+    def watched(clip: Tensor, progress: float, keep: Tensor | None = None) -> Tensor:
+        seen.append((len(clip), norms_of(objective.classifier)[0].forgets))
+        return logits(clip, progress, keep)
+
+    objective._logits = watched  # type: ignore[method-assign]
+    objective.loss("classifier", mixed, rng(), 0.5)
+    assert seen == [(12, False), (2, True)]  # a quarter of the eight without labels
 
 
 def test_fakes_get_a_class_of_their_own() -> None:

@@ -234,6 +234,16 @@ def test_forgeries_are_not_in_the_statistics_of_the_encoder() -> None:
         assert value.equal(alone[name]), name
 
 
+@pytest.mark.parametrize("asked", [{"teacher": True}, {"perceptual": 1.0}])
+def test_an_average_that_judges_learns_no_statistics_from_it(asked: dict[str, Any]) -> None:
+    objective = masked_gan(stem="deep", **asked).train()
+    before = {name: value.clone() for name, value in objective.average.named_buffers()}
+    assert before
+    _loss(objective, batch(8))
+    for name, value in objective.average.named_buffers():
+        assert value.equal(before[name]), name
+
+
 def test_no_adversary_before_its_time_nor_when_it_was_silenced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

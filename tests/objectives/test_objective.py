@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from discern.data.augment import STRONG
+from discern.models.backbone import Backbone
+from discern.models.batch_norm import norms_of
+from discern.models.classifier import Classifier
 from discern.models.model import named_tensors
+from discern.objectives.gan import Gan
+from discern.objectives.masked_gan import MaskedGan
 from discern.objectives.objective import ramp
-from tests.tiny import OBJECTIVES, batch, rng
+from discern.objectives.supervised import Supervised, SupervisedConfig
+from tests.tiny import OBJECTIVES, backbone_config, batch, gan, masked_gan, rng, view
 
 
 @pytest.mark.parametrize(
@@ -61,3 +70,30 @@ def test_a_batch_of_one_item(name: str, frames: int) -> None:
         losses = objective.loss(phase, batch(1, frames), rng(), 0.5)
         losses.total.backward()
         assert torch.isfinite(losses.total)
+
+
+@pytest.mark.parametrize("name", ["deep", "gan"])
+def test_statistics_of_the_model_to_start_from_count_as_one_batch(name: str) -> None:
+    make = {"deep": MaskedGan, "gan": Gan}[name]
+    made = {"deep": masked_gan, "gan": gan}[name](stem="deep")
+    for norm in norms_of(made.discriminator):
+        norm.learned.copy_(torch.tensor([50, 0]))
+    again = make(made.config, made.discriminator, made.generator, *_views(made))  # type: ignore[arg-type]
+    assert [norm.learned.tolist() for norm in norms_of(again.discriminator)] == [[50, 0]] * 4
+    assert [norm.learned.tolist() for norm in norms_of(again.average)] == [[1, 0]] * 4
+
+
+def _views(made: MaskedGan | Gan) -> list[Any]:
+    return [made.view, made.masked if isinstance(made, MaskedGan) else made.alike]
+
+
+def test_a_tuning_begins_with_the_statistics_of_its_base_as_one_batch() -> None:
+    classifier = Classifier(Backbone(backbone_config(stem="deep")), 3)
+    for norm in norms_of(classifier):
+        norm.learned.copy_(torch.tensor([50, 7]))
+        norm.mean.fill_(100.0)
+    tuning = Supervised(SupervisedConfig(), classifier, view(STRONG))
+    tuning.settle(batch(8), rng())
+    for norm in norms_of(tuning.average):
+        assert norm.learned.tolist() == [2, 1]
+        assert 40 < norm.mean[0].mean() < 60 and norm.mean[1].eq(100).all()

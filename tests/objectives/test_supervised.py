@@ -267,6 +267,8 @@ def test_augmentation_grows_with_the_passes(
         gentle=lambda clip, _: torch.zeros_like(clip, dtype=torch.float32),
     )
 
+    assert not objective.as_used(batch(2).clip, rng()).any()  # use is like the gentle ones
+
     def judged(logits: Tensor, target: Tensor) -> Any:
         said.append(float(target.amax(1).min()))
         return None

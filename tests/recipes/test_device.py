@@ -1,6 +1,8 @@
-"""What a recipe changes where it runs on a GPU."""
+"""What a recipe changes where it runs on a GPU, and where a stem costs little."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -57,3 +59,20 @@ def test_who_names_a_batch_size_gets_it_on_a_gpu_too() -> None:
     assert tuned(None) == 4 * images.TRAIN_BATCH
     assert tuned(10) == 10
     assert tuned(None, "data.loader.batch_size=12") == 12
+
+
+@pytest.mark.parametrize("how", ["shape", "override"])
+def test_tokens_are_dropped_where_the_blocks_are_what_costs(how: str) -> None:
+    def settled(recipe: RunConfig, stem: str) -> tuple[float, float, float]:
+        overrides = [f"backbone.stem={stem}"] if how == "override" else []
+        if how == "shape":
+            recipe = replace(recipe, backbone=replace(recipe.backbone, stem=stem))
+        terms = images.for_stem(recipe, overrides).masked_gan
+        return terms.mask_ratio, terms.clip_mask_ratio, terms.window
+
+    for recipe in (images.masked_gan(), images.view()):
+        assert settled(recipe, "deep") == (0.25, 0.5, 0.5)
+        assert settled(recipe, "conv") == settled(recipe, "mlp") == (0.65, 0.75, 1.0)
+    for stem in ("deep", "conv"):  # what masks alone goes on as MAE does
+        assert settled(images.mae(), stem) == (0.75, 0.9, 1.0)
+    assert images.for_stem(images.gan(), ["backbone.stem=conv"]) == images.gan()
