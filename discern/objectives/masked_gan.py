@@ -172,7 +172,7 @@ class MaskedGan(Objective):
         return bool(self.adversary_scale > 0)
 
     def _seen_of(self, view: View, batch: Batch, rng: torch.Generator, progress: float) -> Tensor:
-        """A view of each item, or the same random window of each view."""
+        """A view of each item; before the opening, one random window of all of them."""
         clip = view(batch.clip, rng)
         if progress >= 1.0 - self.config.opening:
             return clip
