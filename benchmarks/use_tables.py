@@ -67,9 +67,9 @@ VEHICLES = {
 
 
 ACTIONS = {
-    "discern": "`train --recipe videos --from discern-nano`",
+    "discern": "`train --recipe videos`",
     "views_4": "the same, four views of each clip averaged",
-    "scratch": "the same minutes from scratch",
+    "shipped": "the same minutes `--from discern-nano`",
     "pico": VEHICLES["pico"],
     **{name: HANDCRAFTED[name] for name in ("motion", "motion_flow", "motion_hog")},
     "motion_difference": HANDCRAFTED["motion_difference"],

@@ -27,8 +27,11 @@ class Use:
     pico_words: tuple[str, ...] = ("--size", "pico")
 
 
-def arguments(about: str | None) -> argparse.Namespace:
-    """What such a table is told; all that follows uses one thread."""
+def arguments(about: str | None, kinds: Sequence[str] = ()) -> argparse.Namespace:
+    """What such a table is told; all that follows uses one thread.
+
+    Of several `kinds` of trainings it may be told to leave some for a later run.
+    """
     assert about is not None
     parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=25.0)
@@ -39,6 +42,8 @@ def arguments(about: str | None) -> argparse.Namespace:
         action="store_true",
         help="train now and measure in a later run: several of these may go beside each other",
     )
+    if kinds:
+        parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
     os.environ["OMP_NUM_THREADS"] = "1"
     return parser.parse_args()
 
