@@ -45,7 +45,7 @@ def main() -> None:
             views = partial(measured, trainings.scratch, seed, folder, views=VIEWS)
             table.fill(f"views_{VIEWS}/{seed}", views)
     fitted = cache(handcrafted_on)  # all methods at once, where one is missing
-    run = trainings.home / str(args.seeds[0])
+    run = trainings.home / f"scratch-{args.seeds[0]}"  # whose items they are given
     for method in METHODS:
         table.fill(f"{method}/0", lambda method=method: fitted(folder, run)[method])
 
