@@ -92,15 +92,15 @@ def _use(name: str, names: dict[str, str], title: str, item: str) -> str:
     found = read(name)
     if found is None or "views_4" not in found.get("ahead_of_the_best", {}):
         return ""
-    rows = []
+    rows, ahead = [], found["ahead_of_the_best"]
     for method, said in names.items():
         block = found["summary"].get(method)
         if block is None:
             continue
         cost = block["microseconds_per_item"]["mean"]
         cell = next(one for key, one in found["cells"].items() if key.startswith(f"{method}/"))
-        rows.append((said.format(**cell), mean(block["accuracy"]), f"{cost:.0f}"))
-    ahead = found["ahead_of_the_best"]
+        alone = " (one seed)" if method in ahead else ""  # the others have none
+        rows.append((said.format(**cell), mean(block["accuracy"], alone), f"{cost:.0f}"))
     note = (
         f"{100 * ahead['discern']:+.1f} points to the best of the others, "
         f"{100 * ahead['views_4']:+.1f} with four views. Mean over seeds, half of the 95 % "
