@@ -121,9 +121,7 @@ def cost(home: Path, model: Path, source: Path) -> dict[str, Any]:
 def a_bundle(folder: Path, size: str, side: int, patch: int) -> Path:
     torch.manual_seed(0)
     shape = SIZES[size]
-    backbone = BackboneConfig(
-        width=shape["width"], depth=shape["depth"], heads=shape["heads"], patch=patch
-    )
+    backbone = BackboneConfig(**shape, patch=patch)
     model = Model(ModelConfig(backbone=backbone, classes=CLASSES)).eval()
     labels = [f"class {number}" for number in range(CLASSES)]
     fit = {"height": side, "width": side}

@@ -112,8 +112,8 @@ def save(args: argparse.Namespace, found: dict[str, Any]) -> None:
 
 def networks(args: argparse.Namespace, device: torch.device) -> tuple[Classifier, Any]:
     """Ours and timm's, of the same widths and depths, compiled where there is a GPU."""
-    shape = SIZES[args.size] | {"patch": PATCH}
-    plain = BackboneConfig(**shape, stem="linear", tubelet=1, qk_norm=False, layer_scale=None)
+    shape = SIZES[args.size] | {"patch": PATCH, "stem": "linear"}
+    plain = BackboneConfig(**shape, tubelet=1, qk_norm=False, layer_scale=None)
     ours = Classifier(Backbone(plain), CLASSES).to(device)
     theirs = timm_vit(args.size, args.side, PATCH, CLASSES).to(device)
     if device.type == "cuda":

@@ -54,6 +54,7 @@ MASKED_GAN = MaskedGanConfig(
     reconstruction_share=0.5,
     opening=0.1,
     opened_mask_ratio=0.25,
+    window=1.0,
     view=1.0,
     views=3,
     temperature=0.2,

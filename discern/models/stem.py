@@ -56,21 +56,20 @@ class FrameStem(nn.Module):
     optical flow, as they do.  An image has none, and pays nothing for it.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        tubelet: int,
-        width: int,
-        enter: Callable[[int, bool], nn.Conv2d],
-        *,
-        flow: bool,
-    ) -> None:
+    fine: nn.Conv2d
+
+    def __init__(self, tubelet: int) -> None:
         super().__init__()
         self.tubelet = tubelet
-        self.fine = enter(channels, True)
-        self.merge = nn.Linear(tubelet * width, width)
+
+    def finish(
+        self, channels: int, width: int, enter: Callable[[int, bool], nn.Conv2d], *, flow: bool
+    ) -> None:
+        """What all have beside their own layers: channels, bias -> a convolution like `fine`."""
+        self.merge = nn.Linear(self.tubelet * width, width)
         self.motion = enter(channels, False)
         self.flow = enter(2 * SCALES, False) if flow else None
+        self.init_weights()
 
     def init_weights(self) -> None:
         for convolution in (one for one in self.modules() if isinstance(one, nn.Conv2d)):
@@ -123,14 +122,15 @@ class ConvStem(FrameStem):
         def enter(seen: int, bias: bool) -> nn.Conv2d:
             return _fine(seen, widths[0], first, patch, bias=bias)
 
-        super().__init__(channels, tubelet, width, enter, flow=flow)
+        super().__init__(tubelet)
+        self.fine = enter(channels, True)
         self.norm = _norm(widths[0])
         self.between = nn.ModuleList(
             nn.Sequential(_overlapping(before, after, stride), _norm(after))
             for before, after, stride in zip(widths, widths[1:], others, strict=False)
         )
         self.coarse = _overlapping(widths[-1], width, last)
-        self.init_weights()
+        self.finish(channels, width, enter, flow=flow)
 
     def look(self, x: Tensor, moving: bool) -> Tensor:
         x = nn.functional.gelu(self.norm(x))
@@ -158,7 +158,8 @@ class DeepStem(FrameStem):
         def enter(seen: int, bias: bool) -> nn.Conv2d:
             return _overlapping(seen, entry, first, bias=bias)
 
-        super().__init__(channels, tubelet, width, enter, flow=flow)
+        super().__init__(tubelet)
+        self.fine = enter(channels, True)
         self.stages = nn.ModuleList(
             part
             for stage in (
@@ -168,7 +169,7 @@ class DeepStem(FrameStem):
             )
             for part in stage
         )
-        self.init_weights()
+        self.finish(channels, width, enter, flow=flow)
 
     def look(self, x: Tensor, moving: bool) -> Tensor:
         x = nn.functional.gelu(x)

@@ -85,16 +85,22 @@ def scenes(count: int, seed: int, frames: int = 1) -> tuple[Tensor, Tensor, Tens
     return clip, label, place
 
 
-@pytest.fixture(scope="module", params=["mean", "class"])
+@pytest.fixture(
+    scope="module",
+    params=[("mean", "conv"), ("class", "conv"), ("mean", "deep")],
+    ids=["mean", "class", "deep"],
+)
 def trained(request: pytest.FixtureRequest) -> Subject:
     torch.manual_seed(0)
+    pool, stem = request.param
     config = BackboneConfig(
         width=32,
         depth=2,
         heads=2,
         patch=PATCH,
-        pool=request.param,
-        class_token=request.param == "class",
+        stem=stem,
+        pool=pool,
+        class_token=pool == "class",
     )
     classifier = Classifier(Backbone(config), 2)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3)
@@ -124,7 +130,10 @@ def test_the_heat_is_where_the_class_is(trained: Subject, method: str, frames: i
         and int(p) // cells == int(q) // cells
         for p, q in zip(peak, place, strict=True)
     ]
-    assert sum(near) >= 24, f"{sum(near)} of 40"  # by chance 9 of 16 at the most, in clips half
+    # attention knows tokens, and those of a deep stem know what lies and moves around them
+    blurred = trained.backbone.config.stem == "deep" and method in ("attention", "relevance")
+    wanted = 18 if blurred and frames > 1 else 24
+    assert sum(near) >= wanted, f"{sum(near)} of 40"  # by chance 9 of 16 at most, in clips half
 
 
 @pytest.mark.parametrize("method", METHODS)

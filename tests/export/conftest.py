@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from discern.data.augment import to_float
 from discern.data.clipset import ClipSet
 from discern.models.backbone import BackboneConfig
+from discern.models.batch_norm import learning
 from discern.models.discriminator import DiscriminatorConfig
 from discern.models.model import Model, ModelConfig
 from discern.models.weights import save_bundle
@@ -45,6 +47,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert model.classifier is not None
     model.classifier.head.weight.data *= 30
     sets: dict[Any, ClipSet] = dict(random_sets(images=60, clips=40))
+    with torch.no_grad(), learning(model):  # as any trained model's statistics are
+        for one in sets.values():
+            stored = torch.from_numpy(one.take(np.arange(len(one))))
+            model(to_float(stored.permute(0, 4, 1, 2, 3)))
     sure = learn_certainty(model, sets, sets, GuardConfig(false_alarms=0.2, head=True), 0)
     assert sure.asks_head and sure.temperature is not None
     size = {"height": 16, "width": 16, "frames": 4, "stored_frames": 6}
