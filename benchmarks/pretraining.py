@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pretrain", type=float, default=15.0, metavar="MINUTES")
     parser.add_argument("--tune", type=float, default=5.0, metavar="MINUTES")
-    parser.add_argument("--size", default=None, help="of the encoder; nano as it comes")
+    parser.add_argument("--size", default=None, help="of the encoder; hybrid as it comes")
     parser.add_argument("--peers", default=None, help="a Python that has lightly")
     parser.add_argument("--at-once", type=int, default=1, help="trainings beside each other")
     parser.add_argument("--device", default=None)

@@ -124,8 +124,8 @@ class Gan(Objective):
         with forgetting(self.discriminator):
             with torch.no_grad():
                 on_real = self.discriminator(real)
-            # gradients reach the discriminator too; the loop steps this phase's player, then clears
-            # all
+            # gradients reach the discriminator too; the loop steps this phase's player, then
+            # clears all
             on_fake = self.discriminator(fake)
         whole = self.discriminator.judge_whole(on_fake.features.pooled, detach=False)
         total = relativistic(_score(on_fake._replace(whole=whole)), _score(on_real))

@@ -36,7 +36,7 @@ from discern.objectives.adversarial import (
 )
 from discern.objectives.coder import code_loss
 from discern.objectives.forged import contrast_with_negatives, hardest, perceptual
-from discern.objectives.masking import Mask, random_mask
+from discern.objectives.masking import Mask, random_mask, window
 from discern.objectives.objective import Losses, Objective, chance, on_host, ramp
 from discern.objectives.projection import projection_head
 from discern.objectives.time_fakes import TIME_FAKES, fake_time
@@ -426,17 +426,6 @@ def plays(config: MaskedGanConfig) -> bool:
     weights = (config.patch_adversary, config.global_adversary, config.forged_views)
     more = (config.forged_negatives, config.perceptual, config.hard_views)
     return any(weight > 0 for weight in (*weights, *more))
-
-
-def window(clip: Tensor, share: float, patch: int, rng: torch.Generator) -> Tensor:
-    """A random part of all frames, of whole patches, `share` of each side.  [..., H, W] -> less"""
-    for axis in (-2, -1):
-        side = clip.shape[axis]
-        kept = max(1, round(share * side / patch)) * patch
-        if kept < side:
-            first = int(torch.randint(side - kept + 1, (), generator=on_host(rng)))
-            clip = clip.narrow(axis, first, kept)
-    return clip
 
 
 def _share(count: int, share: float) -> int:

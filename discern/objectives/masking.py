@@ -1,6 +1,7 @@
-"""Which tokens the encoder sees.
+"""What of an item the encoder sees: some of its tokens, or a window.
 
-grid (t, h, w) -> keep [B, M], hidden [B, N - M]; a hidden token costs nothing.
+grid (t, h, w) -> keep [B, M], hidden [B, N - M]; a hidden token costs no block anything, and what
+is outside a window costs nothing at all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from discern.models.tokens import Grid
+from discern.objectives.objective import on_host
 
 
 class Mask(NamedTuple):
@@ -55,3 +57,14 @@ def random_mask(
         hidden = order[:, :, seen_per_step:].reshape(count, -1)
         return Mask(keep, hidden)
     return Mask(order[:, :seen], order[:, seen:])
+
+
+def window(clip: Tensor, share: float, patch: int, rng: torch.Generator) -> Tensor:
+    """A random part of all frames, of whole patches, `share` of each side.  [..., H, W] -> less"""
+    for axis in (-2, -1):
+        side = clip.shape[axis]
+        kept = max(1, round(share * side / patch)) * patch
+        if kept < side:
+            first = int(torch.randint(side - kept + 1, (), generator=on_host(rng)))
+            clip = clip.narrow(axis, first, kept)
+    return clip

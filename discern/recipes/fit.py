@@ -19,7 +19,7 @@ from discern.clip import Batch, Kind
 from discern.data.items import Source
 from discern.errors import UsageError
 from discern.models.backbone import SIZES, BackboneConfig
-from discern.recipes.images import for_stem, sized
+from discern.recipes.images import sized
 from discern.report.records import read_object
 from discern.scale.precision import autocast, choose_precision
 from discern.threads import choose_threads, set_threads
@@ -30,7 +30,7 @@ AUTO = "auto"
 ENOUGH = {True: 1500, False: 600}  # steps of a pre-training, and of a tuning
 CLIPS = 16  # of a trial, where there are clips alone
 
-NEVER_CHOSEN = {"nano"}  # costs more than `hybrid`, and learns less
+NEVER_CHOSEN = {"nano"}  # in the same minutes `hybrid` learns more
 Timer = Callable[[RunConfig, Kind], float]  # seconds of one step
 Shape = Callable[[RunConfig], RunConfig]  # canvas and patch for a source
 
@@ -102,7 +102,7 @@ def seconds_per_step(config: RunConfig, kind: Kind) -> float:
 
 
 def _tried(config: RunConfig, shape: Shape, name: str) -> RunConfig:
-    return for_stem(shape(sized(config, name)))
+    return shape(sized(config, name))
 
 
 def _kept(out: Path) -> BackboneConfig | None:

@@ -211,5 +211,4 @@ def sized(config: RunConfig, size: str | None) -> RunConfig:
         return config
     if size not in SIZES:
         raise UsageError(f"--size {size}: there are {', '.join(SIZES)}, and auto")
-    shape: dict[str, Any] = dict(SIZES[size])
-    return replace(config, backbone=replace(config.backbone, **shape))
+    return for_stem(replace(config, backbone=replace(config.backbone, **SIZES[size])))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from discern.clip import Batch
-from discern.objectives.masked_gan import MaskedGan, window
+from discern.objectives.masked_gan import MaskedGan
 from discern.objectives.masking import random_mask
 from discern.objectives.projection import BatchStandardize, projection_head
 from discern.objectives.time_fakes import TIME_FAKES, fake_time
@@ -203,21 +203,6 @@ def test_views_are_windows_until_the_opening(frames: int) -> None:
     for progress in (0.0, 0.79, 0.81):
         assert torch.isfinite(_loss(objective, batch(4, frames), progress=progress))
     assert seen == [(frames, 8, 8), (frames, 8, 8), (frames, 16, 16)]
-
-
-def test_a_window_is_a_part_of_whole_patches_anywhere() -> None:
-    clip = torch.arange(12.0 * 20).view(1, 1, 1, 12, 20)
-    corners = set()
-    for seed in range(400):
-        found = window(clip, 0.5, 4, rng(seed))
-        assert found.shape == (1, 1, 1, 8, 8)  # 1.5 and 2.5 patches are 2
-        first = int(found.min())
-        top, left = divmod(first, 20)
-        corners.add((top, left))
-        assert found.equal(clip[..., top : top + 8, left : left + 8])
-    assert corners == {(top, left) for top in range(5) for left in range(13)}
-    assert window(clip, 1.0, 4, rng()) is clip
-    assert window(clip, 0.01, 4, rng()).shape == (1, 1, 1, 4, 4)
 
 
 def test_forgeries_are_not_in_the_statistics_of_the_encoder() -> None:

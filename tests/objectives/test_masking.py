@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from discern.objectives.masking import random_mask
+from discern.objectives.masking import random_mask, window
 from tests.tiny import rng
 
 CASES = [
@@ -68,3 +68,18 @@ def test_every_token_is_hidden_as_often() -> None:
         mask = random_mask(4000, (1, 4, 4), 0.4, rng(), block=block)
         often = torch.bincount(mask.hidden.flatten(), minlength=16) / 4000
         assert (often - 6 / 16).abs().max() < 0.04
+
+
+def test_a_window_is_a_part_of_whole_patches_anywhere() -> None:
+    clip = torch.arange(12.0 * 20).view(1, 1, 1, 12, 20)
+    corners = set()
+    for seed in range(400):
+        found = window(clip, 0.5, 4, rng(seed))
+        assert found.shape == (1, 1, 1, 8, 8)  # 1.5 and 2.5 patches are 2
+        first = int(found.min())
+        top, left = divmod(first, 20)
+        corners.add((top, left))
+        assert found.equal(clip[..., top : top + 8, left : left + 8])
+    assert corners == {(top, left) for top in range(5) for left in range(13)}
+    assert window(clip, 1.0, 4, rng()) is clip
+    assert window(clip, 0.01, 4, rng()).shape == (1, 1, 1, 4, 4)

@@ -73,6 +73,8 @@ def test_tokens_are_dropped_where_the_blocks_are_what_costs(how: str) -> None:
     for recipe in (images.masked_gan(), images.view()):
         assert settled(recipe, "deep") == (0.25, 0.5, 0.5)
         assert settled(recipe, "conv") == settled(recipe, "mlp") == (0.65, 0.75, 1.0)
+    assert images.sized(images.masked_gan(), "nano").masked_gan.window == 1.0
+    assert images.sized(images.masked_gan(), "hybrid").masked_gan.window == 0.5
     for stem in ("deep", "conv"):  # what masks alone goes on as MAE does
         assert settled(images.mae(), stem) == (0.75, 0.9, 1.0)
     assert images.for_stem(images.gan(), ["backbone.stem=conv"]) == images.gan()

@@ -40,13 +40,14 @@ def words(data: Path, out: Path, steps: int, *more: str) -> list[str]:
     return ["train", str(data), "--out", str(out), "--steps", str(steps), *settings]
 
 
-def launch(count: int, line: list[str]) -> subprocess.Popen[str]:
+def launch(count: int, line: list[str], module: str = "discern") -> subprocess.Popen[str]:
     """One process, or several by torchrun."""
     start = [sys.executable, "-m"]
     if count > 1:
         start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m"]
     return subprocess.Popen(
-        [*start, "discern", *line],
+        [*start, module, *line],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -206,18 +207,7 @@ def test_several_processes_share_the_statistics_of_a_deep_stem(data: Path, tmp_p
 
 def norm_of(count: int, out: Path) -> list[dict[str, torch.Tensor]]:
     """What each rank's batch normalisation says."""
-    start = [sys.executable, "-m"]
-    if count > 1:
-        start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m"]
-    done = subprocess.run(
-        [*start, "tests.scale.norm_rank", str(out)],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    finished(launch(count, [str(out)], "tests.scale.norm_rank"))
     return [
         safetensors.torch.load_file(out / f"norm-{count}-{rank}.safetensors")
         for rank in range(count)
