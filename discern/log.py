@@ -193,6 +193,8 @@ def _header(verb: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_foreign(out: Path) -> dict[str, Any] | None:
     """The stored config of a run, None for a folder that is free; UsageError for anything else."""
+    # looked at first: another start may write its config.json between the two
+    names = os.listdir(out)
     try:
         stored = json.loads((out / "config.json").read_bytes())
     except FileNotFoundError:
@@ -204,7 +206,7 @@ def _refuse_foreign(out: Path) -> dict[str, Any] | None:
             return stored
         raise UsageError(f"{out} holds a config.json that is not of a run: choose another --out")
     # a run that was killed before its config.json was there leaves these two
-    others = [n for n in os.listdir(out) if n != FolderLock.NAME and not n.startswith(TEMPORARY)]
+    others = [n for n in names if n != FolderLock.NAME and not n.startswith(TEMPORARY)]
     if others:
         raise UsageError(
             f"{out} is not empty and not a run (there is {min(others)}): choose another --out"

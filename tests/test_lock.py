@@ -99,6 +99,31 @@ def test_a_holder_that_wrote_no_name_yet(tmp_path: Path) -> None:
     lock.close()
 
 
+def test_a_start_between_two_looks_is_no_foreign_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another start writes its first file just after this one has looked for it."""
+    from discern.log import Run
+
+    read = Path.read_bytes
+    other: list[Run] = []
+
+    def late(path: Path) -> bytes:
+        try:
+            return read(path)
+        except FileNotFoundError:
+            if not other:
+                monkeypatch.setattr(Path, "read_bytes", read)
+                other.append(Run.open(tmp_path, "train", {"seed": 0}))
+            raise
+
+    monkeypatch.setattr(Path, "read_bytes", late)
+    with pytest.raises(UsageError, match="in use by"):
+        Run.open(tmp_path, "train", {"seed": 0})
+    assert len(other) == 1
+    other[0].close()
+
+
 def _race(folder: str, losers: str, start: float) -> None:
     from discern.log import Run
 
