@@ -160,14 +160,9 @@ class DeepStem(FrameStem):
 
         super().__init__(tubelet)
         self.fine = enter(channels, True)
+        early = [part for stride in others for part in _normed(entry, entry, stride)]
         self.stages = nn.ModuleList(
-            part
-            for stage in (
-                *(_normed(entry, entry, stride) for stride in others),
-                _pooled(entry, half, coarse),
-                _pooled(half, width, last),
-            )
-            for part in stage
+            [*early, *_pooled(entry, half, coarse), *_pooled(half, width, last)]
         )
         self.finish(channels, width, enter, flow=flow)
 
