@@ -54,6 +54,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "pico": {"width": 96, "depth": 4, "heads": 3, "patch": 8, "stem": "conv"},
     # a small convolutional network before few blocks: learns most in minutes
     "hybrid": {"width": 128, "depth": 2, "heads": 4, "stem": "deep"},
+    "hybrid_small": {"width": 384, "depth": 4, "heads": 6, "stem": "deep"},  # for minutes of a GPU
     "nano": {"width": 128, "depth": 4, "heads": 4, "stem": "conv"},
     "micro": {"width": 192, "depth": 6, "heads": 3, "stem": "conv"},
     "tiny": {"width": 192, "depth": 12, "heads": 3, "stem": "conv"},
