@@ -40,7 +40,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def backbone_config(**changes: Any) -> BackboneConfig:
     """Width 32, two blocks, a stem that does not leak."""
-    small = {"width": 32, "depth": 2, "heads": 2, "stem": "mlp"}
+    small = {"width": 32, "depth": 2, "heads": 2, "patch": 4, "stem": "mlp"}
     return BackboneConfig(**(small | changes))
 
 

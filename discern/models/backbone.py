@@ -33,7 +33,7 @@ class BackboneConfig:
     # edges say nothing of light and colour: faces in hard light
     sees: Literal["pixels", "edges"] = "pixels"
     tubelet: int = 2  # frames in a patch; an image repeats its frame to fill one
-    patch: int = 4  # pixels, both ways
+    patch: int = 8  # pixels, both ways
     stem: Literal["deep", "conv", "mlp", "linear"] = "deep"
     flow: bool = False  # the convolutional stem also looks at the optical flow of clips
     positions: Literal["sincos", "learned"] = "sincos"
@@ -52,15 +52,15 @@ class BackboneConfig:
 SIZES: dict[str, dict[str, Any]] = {
     # a quarter of the tokens: learns on slow processors, and its answers are the cheapest
     "pico": {"width": 96, "depth": 4, "heads": 3, "patch": 8, "stem": "conv"},
-    # a small convolutional network before few blocks: learns most in minutes
-    "hybrid": {"width": 128, "depth": 2, "heads": 4, "stem": "deep"},
-    "hybrid_small": {"width": 384, "depth": 4, "heads": 6, "stem": "deep"},  # for minutes of a GPU
-    "nano": {"width": 128, "depth": 4, "heads": 4, "stem": "conv"},
-    "micro": {"width": 192, "depth": 6, "heads": 3, "stem": "conv"},
-    "tiny": {"width": 192, "depth": 12, "heads": 3, "stem": "conv"},
-    "small": {"width": 384, "depth": 12, "heads": 6, "stem": "conv"},
-    "base": {"width": 768, "depth": 12, "heads": 12, "stem": "conv"},
-    "large": {"width": 1024, "depth": 24, "heads": 16, "stem": "conv"},
+    # a small convolutional network before few blocks: learns most in minutes; `small` on a GPU
+    "hybrid": {"width": 128, "depth": 2, "heads": 4, "patch": 8, "stem": "deep"},
+    "hybrid_small": {"width": 384, "depth": 4, "heads": 6, "patch": 8, "stem": "deep"},
+    "nano": {"width": 128, "depth": 4, "heads": 4, "patch": 4, "stem": "conv"},
+    "micro": {"width": 192, "depth": 6, "heads": 3, "patch": 4, "stem": "conv"},
+    "tiny": {"width": 192, "depth": 12, "heads": 3, "patch": 4, "stem": "conv"},
+    "small": {"width": 384, "depth": 12, "heads": 6, "patch": 4, "stem": "conv"},
+    "base": {"width": 768, "depth": 12, "heads": 12, "patch": 4, "stem": "conv"},
+    "large": {"width": 1024, "depth": 24, "heads": 16, "patch": 4, "stem": "conv"},
 }
 FRAME_STEMS: dict[str, type[ConvStem | DeepStem]] = {"deep": DeepStem, "conv": ConvStem}
 

@@ -33,6 +33,7 @@ GPU_PRETRAIN, GPU_TRAIN = 8, 4
 GPU_PIXELS = 2048 * 32 * 32  # of a frame of each view in a batch that is made larger, at most
 # below, and on clips, it was not seen to help: in the half minute of the demo it lost 20 points
 SEMI_MINUTES, SEMI_STEPS = 2.0, 500
+MATRIX_FACTOR = 50.0  # where a stem is deep
 # where a stem costs little: most tokens are hidden, instead of views cut to windows
 DROPPED: dict[str, Any] = {"mask_ratio": 0.65, "clip_mask_ratio": 0.75, "window": 1.0}
 DROP_PATH = 0.1  # while tuning
@@ -47,7 +48,7 @@ def masked_gan() -> RunConfig:
     return RunConfig(
         objective="masked_gan",
         loop=LoopConfig(evaluations=10),
-        optim=OptimConfig(rate=2e-3),
+        optim=OptimConfig(rate=2e-3, matrix_factor=MATRIX_FACTOR),
         data=DataConfig(loader=loader),
     )
 
@@ -108,7 +109,7 @@ def supervised() -> RunConfig:
     return RunConfig(
         objective="supervised",
         loop=LoopConfig(evaluations=20),
-        optim=OptimConfig(rate=2e-3, betas=(0.9, 0.999)),
+        optim=OptimConfig(rate=2e-3, betas=(0.9, 0.999), matrix_factor=MATRIX_FACTOR),
         data=DataConfig(loader=LoaderConfig(batch_size=TRAIN_BATCH)),
     )
 
@@ -163,12 +164,16 @@ def for_device(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def for_stem(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration of a pre-training, with tokens dropped where, by `overrides` too, the
-    blocks are what costs.
+    """The configuration as it is where, by `overrides` too, the blocks are what costs and learns.
+
+    There AdamW does for all, and pre-training drops tokens.
     """
     wanted = configuration.override(config, overrides)
     terms = wanted.masked_gan
-    if wanted.objective != "masked_gan" or wanted.backbone.stem == "deep" or terms.view == 0:
+    if wanted.backbone.stem == "deep":
+        return config
+    config = replace(config, optim=replace(config.optim, matrix_factor=0.0))
+    if wanted.objective != "masked_gan" or terms.view == 0:
         return config
     return replace(config, masked_gan=replace(config.masked_gan, **DROPPED))
 

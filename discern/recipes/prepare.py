@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +42,7 @@ class Parts:
 def shaped_for(config: RunConfig, source: Source) -> RunConfig:
     """The canvas and patch that fit a source: median size and aspect, at most 64 pixels.
 
-    The longer side stays as many patches long as it is without a source: 8, with `pico` 4.
+    The longer side stays as many patches long as it is without a source: 4, with `nano` 8.
     """
     return shaped(config, np.array(_sizes(source)))
 
@@ -52,7 +53,8 @@ def shaped(config: RunConfig, sizes: np.ndarray) -> RunConfig:
     patches = max(canvas.height, canvas.width) // config.backbone.patch
     height, width = np.median(sizes, axis=0)
     longer = min(LONGEST, max(height, width))
-    patch = max(2, round(longer / patches))
+    pixels = longer / patches
+    patch = _power_of_two(pixels) if config.backbone.stem == "deep" else max(2, round(pixels))
     scale = patches * patch / max(height, width)
     fit = [max(1, round(side * scale / patch)) * patch for side in (height, width)]
     # images of all shapes: a square canvas wastes the least
@@ -64,6 +66,11 @@ def shaped(config: RunConfig, sizes: np.ndarray) -> RunConfig:
         backbone=replace(config.backbone, patch=patch),
         data=replace(config.data, preprocess=preprocess),
     )
+
+
+def _power_of_two(pixels: float) -> int:
+    """A patch that poolings halve: the smallest that shows four fifths of the pixels or more."""
+    return 2 ** max(1, math.ceil(math.log2(0.8 * pixels)))
 
 
 def divide(

@@ -155,6 +155,7 @@ def configured(
         )
         if start.public:
             config = images.from_public(config)
+    config = images.for_stem(config, overrides)
     if batch is None:
         config = images.for_device(config, overrides)
     config = replace(config, backbone=replace(config.backbone, drop_path=images.DROP_PATH))

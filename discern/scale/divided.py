@@ -92,3 +92,13 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     for kind in kinds:
         nn.utils.clip_grads_with_norm_(kind, limit, norm)
     return norm
+
+
+def divided_like(value: Tensor, example: Tensor) -> Tensor:
+    """A whole tensor, divided over ranks where the example is; all ranks call it with the same."""
+    if not is_divided(example):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, placements = example.device_mesh, example.placements
+    return distribute_tensor(value, mesh, placements, src_data_rank=None)

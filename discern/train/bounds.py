@@ -85,6 +85,7 @@ PARTS = {  # a whole one would leave nothing
         "ema_decay",
         "label_smoothing",
         "betas",
+        "matrix_momentum",
     ),
     *("clip_share", "false_alarms", "merge"),
 }

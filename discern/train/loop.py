@@ -23,6 +23,7 @@ from discern.scale.divided import clip_gradients
 from discern.scale.ranks import ALONE, Ranks, is_divided
 from discern.train.ahead import arriving
 from discern.train.ema import update_averages
+from discern.train.muon import Muon
 from discern.train.optim import OptimConfig, build_optimizer, set_rate
 from discern.train.watch import Watch
 
@@ -183,7 +184,8 @@ def fit(
             total = total if alone else norm
             played = "d_accuracy" in losses.parts
             if watch.healthy(total, norm, phase, played=played, compare=alone):
-                optimizers[phase].step()
+                with autocast():  # products of its own are as precise as those of the network
+                    optimizers[phase].step()
             objective.zero_grad(set_to_none=True)
         said = ranks.means(said)
         state.parts |= said
@@ -368,7 +370,7 @@ def _already(config: LoopConfig, state: State) -> str | None:
     return _reached(config, state) or (_budget_name(config, state) if is_over else None)
 
 
-def _tensors(objective: Objective, optimizers: dict[str, torch.optim.AdamW]) -> dict[str, Tensor]:
+def _tensors(objective: Objective, optimizers: dict[str, Muon]) -> dict[str, Tensor]:
     tensors = {f"objective/{name}": value for name, value in named_tensors(objective).items()}
     for phase, optimizer in optimizers.items():
         for name, parameter in objective.players[phase].named_parameters():
@@ -379,7 +381,7 @@ def _tensors(objective: Objective, optimizers: dict[str, torch.optim.AdamW]) -> 
 
 def _restore(
     objective: Objective,
-    optimizers: dict[str, torch.optim.AdamW],
+    optimizers: dict[str, Muon],
     tensors: dict[str, Tensor],
     plain: dict[str, Any],
     state: State,

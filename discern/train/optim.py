@@ -1,4 +1,4 @@
-"""A network in, AdamW and its schedule out: layer-wise rates, warm-up and cosine by progress."""
+"""A network in, its optimizer and schedule out: layer-wise rates, warm-up, cosine by progress."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import torch
 from torch import nn
 
 from discern.models.backbone import Backbone
+from discern.models.stem import DeepStem
 from discern.scale.ranks import is_divided
+from discern.train.muon import Muon
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019)."""
+    """AdamW (Loshchilov & Hutter 2019), and Muon (Jordan et al. 2024) for an encoder's matrices."""
 
     rate: float = 1e-3  # peak learning rate
+    # times the rate by which an encoder's matrices are turned; 0: AdamW for them too
+    matrix_factor: float = 0.0
+    matrix_momentum: float = 0.6
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05
     clip_norm: float = 1.0
@@ -25,28 +30,34 @@ class OptimConfig:
     layer_decay: float = 1.0  # each layer below the head learns this much slower (BEiT)
 
 
-def build_optimizer(player: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """One group per (depth, decays or not); `rate_scale` in a group is its layer-wise factor.
+def build_optimizer(player: nn.Module, config: OptimConfig) -> Muon:
+    """One group per (depth, decays or not, turned or not); `rate_scale` is its layer-wise factor.
 
     Parameters that are divided over ranks have groups of their own.
     """
-    depth_of = _depths(player)
-    groups: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
+    depth_of, kept = _depths(player), _kept_lengths(player)
+    groups: dict[tuple[int, bool, bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in player.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith(
                 ("mask_token", "class_token", "registers", "learned")
             )
+            turned = config.matrix_factor > 0 and decays and parameter in depth_of
             kind = (depth_of.get(parameter, 0), decays, is_divided(parameter))
-            groups.setdefault(kind, []).append(parameter)
-    return torch.optim.AdamW(
+            groups.setdefault((*kind, turned, parameter in kept), []).append(parameter)
+    return Muon(
         [
             {
                 "params": parameters,
                 "weight_decay": config.weight_decay if decays else 0.0,
-                "rate_scale": config.layer_decay**depth,
+                "rate_scale": (config.matrix_factor if turned else 1.0) * config.layer_decay**depth,
+                "turned": turned,
+                "kept_length": turned and length,
+                "momentum": config.matrix_momentum,
             }
-            for (depth, decays, _), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+            for (depth, decays, _, turned, length), parameters in sorted(
+                groups.items(), key=lambda entry: entry[0]
+            )
         ],
         lr=config.rate,
         betas=config.betas,
@@ -86,3 +97,10 @@ def _depths(player: nn.Module) -> dict[nn.Parameter, int]:
         for parameter in module.norm.parameters():
             depths[parameter] = 0
     return depths
+
+
+def _kept_lengths(player: nn.Module) -> set[nn.Parameter]:
+    """Weights whose length says nothing: batch normalisation takes it away again."""
+    stems = [one for one in player.modules() if isinstance(one, DeepStem)]
+    convolutions = [one for stem in stems for one in stem.modules() if isinstance(one, nn.Conv2d)]
+    return {one.weight for one in convolutions}
