@@ -61,7 +61,8 @@ def main() -> int:
     page = (
         "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`. Where "
         "neither title nor command names a size, trainings are those of `nano`, which was the "
-        "default, except in tables `hybrid` and in that of actions: those are of `hybrid`.\n\n"
+        "default, except in tables `hybrid`, of images explained and of actions: those are of "
+        "`hybrid`. When that of actions was filled, its stem pooled twice and AdamW did all.\n\n"
     )
     grids = [grid(path) for path in sorted((HERE / "results").glob("pretraining_*.json"))]
     measured = [

@@ -30,7 +30,8 @@ AUTO = "auto"
 ENOUGH = {True: 1500, False: 600}  # steps of a pre-training, and of a tuning
 CLIPS = 16  # of a trial, where there are clips alone
 
-NEVER_CHOSEN = {"nano"}  # in the same minutes `hybrid` learns more
+# in the same minutes those with a deep stem learn more
+NEVER_CHOSEN = {"nano", "micro", "tiny", "small"}
 Timer = Callable[[RunConfig, Kind], float]  # seconds of one step
 Shape = Callable[[RunConfig], RunConfig]  # canvas and patch for a source
 

@@ -43,19 +43,19 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def _turn(self, group: dict[str, Any]) -> None:
         learned = [one for one in group["params"] if one.grad is not None]
-        steps = [self._step_of(one, group["momentum"]) for one in learned]
+        steps = [self._step_of(one, one.grad, group["momentum"]) for one in learned]
         for parameter, step in zip(learned, orthogonal(map(whole, steps)), strict=True):
             if group["kept_length"]:
                 parameter.mul_(len(parameter) ** 0.5 / parameter.norm().clamp(min=EPS))
             parameter.add_(divided_like(step.to(parameter.dtype), parameter), alpha=-group["lr"])
 
-    def _step_of(self, parameter: Tensor, momentum: float) -> Tensor:
+    def _step_of(self, parameter: Tensor, gradient: Tensor, momentum: float) -> Tensor:
         """Nesterov's momentum."""
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].mul_(momentum).add_(parameter.grad)
-        return parameter.grad.add(state["momentum"], alpha=momentum)
+        state["momentum"].mul_(momentum).add_(gradient)
+        return gradient.add(state["momentum"], alpha=momentum)
 
 
 def orthogonal(matrices: Iterable[Tensor]) -> list[Tensor]:

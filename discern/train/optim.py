@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from discern.models.backbone import Backbone
 from discern.models.stem import DeepStem
@@ -99,8 +99,11 @@ def _depths(player: nn.Module) -> dict[nn.Parameter, int]:
     return depths
 
 
-def _kept_lengths(player: nn.Module) -> set[nn.Parameter]:
-    """Weights whose length says nothing: batch normalisation takes it away again."""
+def _kept_lengths(player: nn.Module) -> set[Tensor]:
+    """Convolutions that batch normalisation follows, which takes their length away again.
+
+    The first one's too, with a GELU in between: it goes on meeting it at one scale.
+    """
     stems = [one for one in player.modules() if isinstance(one, DeepStem)]
     convolutions = [one for stem in stems for one in stem.modules() if isinstance(one, nn.Conv2d)]
     return {one.weight for one in convolutions}

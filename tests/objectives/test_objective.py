@@ -79,8 +79,8 @@ def test_statistics_of_the_model_to_start_from_count_as_one_batch(name: str) -> 
     for norm in norms_of(made.discriminator):
         norm.learned.copy_(torch.tensor([50, 0]))
     again = make(made.config, made.discriminator, made.generator, *_views(made))  # type: ignore[arg-type]
-    assert [norm.learned.tolist() for norm in norms_of(again.discriminator)] == [[50, 0]] * 4
-    assert [norm.learned.tolist() for norm in norms_of(again.average)] == [[1, 0]] * 4
+    assert [norm.learned.tolist() for norm in norms_of(again.discriminator)] == [[50, 0]] * 6
+    assert [norm.learned.tolist() for norm in norms_of(again.average)] == [[1, 0]] * 6
 
 
 def _views(made: MaskedGan | Gan) -> list[Any]:

@@ -78,3 +78,28 @@ def test_tokens_are_dropped_where_the_blocks_are_what_costs(how: str) -> None:
     for stem in ("deep", "conv"):  # what masks alone goes on as MAE does
         assert settled(images.mae(), stem) == (0.75, 0.9, 1.0)
     assert images.for_stem(images.gan(), ["backbone.stem=conv"]) == images.gan()
+
+
+def test_matrices_are_turned_where_a_stem_is_deep() -> None:
+    def factor(recipe: RunConfig, *overrides: str, size: str | None = None) -> float:
+        config = configured(
+            recipe,
+            lambda one: one,
+            None,
+            size=size,
+            seed=0,
+            batch=None,
+            rate=None,
+            overrides=overrides,
+        )
+        return config.optim.matrix_factor
+
+    for make in images.TUNING.values():
+        assert factor(make()) == factor(make(), size="hybrid_small") == images.MATRIX_FACTOR
+        assert factor(make(), size="nano") == factor(make(), "backbone.stem=conv") == 0
+        assert factor(make(), "optim.matrix_factor=3") == 3
+        assert factor(make(), "backbone.stem=mlp", "optim.matrix_factor=3") == 3
+    for name in ("masked_gan", "mae", "view"):
+        recipe = images.recipe(name)
+        assert images.for_stem(recipe).optim.matrix_factor == images.MATRIX_FACTOR
+        assert images.for_stem(recipe, ["backbone.stem=conv"]).optim.matrix_factor == 0

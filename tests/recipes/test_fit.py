@@ -27,7 +27,7 @@ def tried(size: str) -> RunConfig:
 
 @pytest.mark.parametrize(
     ("minutes", "size"),
-    [(0.1, "pico"), (2.6, "hybrid"), (9, "micro"), (18, "tiny"), (70, "small"), (1e6, "large")],
+    [(0.1, "pico"), (20, "hybrid"), (25, "hybrid_small"), (300, "base"), (1e6, "large")],
 )
 def test_the_largest_that_takes_enough_steps(minutes: float, size: str) -> None:
     found = fit.chosen(tried, Kind.IMAGE, minutes, 1500, by_work)
@@ -43,8 +43,8 @@ def test_what_does_not_fit_the_memory_ends_the_search() -> None:
             raise RuntimeError("out of memory")
         return 1e-6
 
-    assert fit.chosen(tried, Kind.IMAGE, 60, 1500, full) == "tiny"
-    assert asked == [96, 128, 192, 192, 384]
+    assert fit.chosen(tried, Kind.IMAGE, 60, 1500, full) == "hybrid"
+    assert asked == [96, 128, 384]
 
 
 def test_a_step_of_a_trial_is_one_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_an_unfinished_run_keeps_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = write_pictures(tmp_path / "data", 24, 16), tmp_path / "run"
-    times = iter([0.001] * 3 + [1e9] * 99)  # `micro` and no more, and never again
+    times = iter([0.001] * 2 + [1e9] * 99)  # `hybrid` and no more, and never again
     monkeypatch.setattr(fit, "seconds_per_step", lambda config, kind: next(times))
     words = ["pretrain", str(data), "--out", str(out), "--size", "auto"]
     words += ["--set", "precision=fp32", "--set", "threads=1", "--set", "loop.steps=1"]
@@ -70,7 +70,8 @@ def test_an_unfinished_run_keeps_its_size(
     words += ["--minutes", "10"]
     assert main(words) == 0
     settings = json.loads((out / "config.json").read_text())["settings"]["backbone"]
-    assert {name: settings[name] for name in SIZES["micro"]} == SIZES["micro"]
+    shape = SIZES["hybrid"] | {"patch": 4}  # of pictures of 16 pixels
+    assert {name: settings[name] for name in shape} == shape
     (out / "results.json").unlink()
     assert main(words) == 0  # the same command goes on, though the machine is slower now
     assert json.loads((out / "results.json").read_text())["steps"] == 1

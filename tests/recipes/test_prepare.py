@@ -27,11 +27,14 @@ def folder(root: Path, sizes: list[tuple[int, int]], per_class: int = 20) -> Sou
 @pytest.mark.parametrize(
     ("sizes", "canvas", "patch"),
     [
-        ([(32, 32)], (32, 32), 4),
-        ([(120, 160)], (48, 64), 8),  # aspect kept, the longer side at most 64
-        ([(64, 160), (160, 64)], (64, 64), 8),  # all shapes: square
-        ([(28, 28)], (32, 32), 4),
-        ([(8, 8)], (16, 16), 2),
+        ([(32, 32)], (32, 32), 8),
+        ([(120, 160)], (48, 64), 16),  # aspect kept, the longer side at most 64
+        ([(64, 160), (160, 64)], (64, 64), 16),  # all shapes: square
+        ([(28, 28)], (32, 32), 8),  # what poolings halve
+        ([(40, 40)], (32, 32), 8),
+        ([(41, 41)], (64, 64), 16),
+        ([(8, 8)], (8, 8), 2),
+        ([(4, 4)], (8, 8), 2),
     ],
 )
 def test_canvas_and_patch_fit_the_source(
@@ -44,18 +47,22 @@ def test_canvas_and_patch_fit_the_source(
 
 
 @pytest.mark.parametrize(
-    ("sizes", "canvas", "patch"),
+    ("size", "sizes", "canvas", "patch"),
     [
-        ([(32, 32)], (32, 32), 8),
-        ([(120, 160)], (48, 64), 16),
-        ([(64, 160), (160, 64)], (64, 64), 16),
-        ([(28, 28)], (28, 28), 7),
+        ("pico", [(32, 32)], (32, 32), 8),
+        ("pico", [(120, 160)], (48, 64), 16),
+        ("pico", [(64, 160), (160, 64)], (64, 64), 16),
+        ("pico", [(28, 28)], (28, 28), 7),
+        ("nano", [(32, 32)], (32, 32), 4),
+        ("nano", [(120, 160)], (48, 64), 8),
+        ("nano", [(28, 28)], (32, 32), 4),
+        ("nano", [(8, 8)], (16, 16), 2),
     ],
 )
-def test_pico_sees_the_same_in_larger_patches(
-    tmp_path: Path, sizes: list[tuple[int, int]], canvas: tuple[int, int], patch: int
+def test_other_sizes_have_patches_of_any_number(
+    tmp_path: Path, size: str, sizes: list[tuple[int, int]], canvas: tuple[int, int], patch: int
 ) -> None:
-    config = shaped_for(sized(masked_gan(), "pico"), folder(tmp_path, sizes))
+    config = shaped_for(sized(masked_gan(), size), folder(tmp_path, sizes))
     preprocess = config.data.preprocess
     assert (preprocess.height, preprocess.width) == canvas
     assert config.backbone.patch == patch

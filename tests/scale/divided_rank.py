@@ -62,7 +62,7 @@ def train(ranks: Ranks, out: Path, name: str, settings: dict[str, Any]) -> None:
         objective,
         Loader(random_sets(24), LoaderConfig(batch_size=8), seed=3, part=(ranks.rank, ranks.world)),
         LoopConfig(steps=STEPS, log_seconds=0.0, **settings),
-        OptimConfig(rate=3e-3, warmup=0.1, layer_decay=0.9),
+        OptimConfig(rate=3e-3, warmup=0.1, layer_decay=0.9, matrix_factor=5.0),
         seed=5,
         journal=SILENT,
         keeper=keeper,

@@ -24,14 +24,16 @@ from discern.data.mixing import MixedLoader
 from discern.models.batch_norm import learning, norms_of
 from discern.models.model import named_tensors
 from discern.objectives.objective import Objective
+from discern.scale.precision import autocast
 from discern.train import loop
 from discern.train.checkpoint import Saver
 from discern.train.loop import LoopConfig, Outcome, fit, step_rng
+from discern.train.muon import Muon
 from discern.train.optim import OptimConfig
 from discern.train.watch import ROLL_BACKS_BEFORE_STOP, SKIPS_BEFORE_ROLL_BACK
 from tests.tiny import OBJECTIVES, batch, gan, masked_gan, random_sets, semi, supervised
 
-OPTIM = OptimConfig(rate=3e-3, warmup=0.1, layer_decay=0.9)
+OPTIM = OptimConfig(rate=3e-3, warmup=0.1, layer_decay=0.9, matrix_factor=5.0)
 Saved = tuple[dict[str, Tensor], dict[str, Any]]
 
 
@@ -96,6 +98,7 @@ def _fit(
     optim: OptimConfig = OPTIM,
     evaluate: Callable[[], dict[str, float]] | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
+    computing: Callable[[], Any] = contextlib.nullcontext,
     **settings: Any,
 ) -> Outcome:
     return fit(
@@ -106,7 +109,7 @@ def _fit(
         seed=5,
         journal=journal or Lines(),
         keeper=keeper or Memory(),
-        autocast=contextlib.nullcontext,
+        autocast=computing,
         evaluate=evaluate,
         stop_requested=stop_requested,
     )
@@ -221,8 +224,24 @@ def test_a_checkpoint_holds_everything_once() -> None:
     kept = {name for name in tensors if name.startswith("objective/")}
     assert kept == {f"objective/{name}" for name in named_tensors(objective)}
     moments = {name.rsplit("/", 1)[1] for name in tensors if name.startswith("optimizer/both/")}
-    assert moments == {"exp_avg", "exp_avg_sq", "step"}
+    assert moments == {"exp_avg", "exp_avg_sq", "step", "momentum"}
+    turned = "optimizer/both/0.backbone.blocks.0.mlp.fc1.weight/"
+    assert [name for name in tensors if name.startswith(turned)] == [f"{turned}momentum"]
     assert state["step"] == 20 and state["position"][0] >= 1 and state["watch"]["rate_scale"] == 1
+
+
+def test_matrices_are_turned_as_precisely_as_the_network_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[bool] = []
+
+    def stepped(optimizer: Muon) -> None:
+        found.append(torch.is_autocast_enabled("cpu"))
+
+    monkeypatch.setattr(Muon, "step", stepped)
+    for precision in ("bf16", "fp32"):
+        _fit(supervised(), steps=1, computing=functools.partial(autocast, precision, "cpu"))
+    assert found == [True, False]
 
 
 def test_a_finished_run_does_not_go_on() -> None:
@@ -599,7 +618,7 @@ def test_averages_know_items_as_they_are_in_use(monkeypatch: pytest.MonkeyPatch)
             norm.learned.zero_()
         average.backbone.patches(to_float(items.clip))  # type: ignore[operator, union-attr]
     live = norms_of(objective.discriminator)
-    assert len(live) == 4
+    assert len(live) == 6
     for mean, norm, other in zip(found, norms_of(average), live, strict=True):
         torch.testing.assert_close(mean, norm.mean[0], rtol=0, atol=1e-4)
         assert (other.mean[0] - mean).abs().max() > 1e-2  # of what is augmented and cut
