@@ -9,6 +9,7 @@ import torch
 
 from discern.config import differences, to_dict
 from discern.errors import UsageError
+from discern.models.backbone import SIZES
 from discern.recipes import images
 from discern.recipes.uses import USES
 from discern.train.bounds import within_bounds
@@ -48,6 +49,8 @@ def test_what_each_changes() -> None:
 def test_faces_are_lit_anew_and_known_by_edges_and_places() -> None:
     config = images.used_for(images.supervised(), "faces")
     assert config.backbone.sees == "edges" and config.strong.light > 0
+    assert config.backbone == replace(config.backbone, **SIZES["nano"])
+    assert images.sized(config, "hybrid").backbone.stem == "deep"  # who names a size gets it
     # what stands where: no mirror images, and moves by less than a patch
     assert config.supervised.places and config.strong.flip == 0 and config.strong.translate < 0.125
 
