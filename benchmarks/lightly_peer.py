@@ -5,9 +5,9 @@
 PYTHON has torch, torchvision and lightly beside what Discern needs; `pretraining.py --peers PYTHON`
 calls this for its method `lightly`.  Transform, head and loss are lightly's, as its page on SimCLR
 says for small images (half the colour jitter, no blur); batches of 256, and the optimizer and its
-schedule are ours, for its SGD is set for ResNets.  That page advises against SimCLR for Transformers;
-it is the method of the library that costs the least a step.  Reading the data is not counted, for
-ours neither; the transforms are.
+schedule are ours, for its SGD is set for ResNets.  That page advises against SimCLR for
+Transformers; it is the method of the library that costs the least a step.  Reading the data is not
+counted, for ours neither; the transforms are.
 """
 
 from __future__ import annotations
