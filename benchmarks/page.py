@@ -62,7 +62,7 @@ def main() -> int:
         "# Results\n\nWritten by `benchmarks/page.py` from `benchmarks/results/*.json`. Where "
         "neither title nor command names a size, trainings are those of `nano`, which was the "
         "default, except in tables `hybrid`, of images explained and of actions: those are of "
-        "`hybrid`. When that of actions was filled, its stem pooled twice and AdamW did all.\n\n"
+        "`hybrid`.\n\n"
     )
     grids = [grid(path) for path in sorted((HERE / "results").glob("pretraining_*.json"))]
     measured = [
