@@ -35,6 +35,7 @@ class BackboneConfig:
     tubelet: int = 2  # frames in a patch; an image repeats its frame to fill one
     patch: int = 8  # pixels, both ways
     stem: Literal["deep", "conv", "mlp", "linear"] = "deep"
+    poolings: int = 3  # of the stem `deep`; with two it is cheap beside many blocks
     flow: bool = False  # the convolutional stem also looks at the optical flow of clips
     positions: Literal["sincos", "learned"] = "sincos"
     learned_grid: tuple[int, int, int] | None = None  # that positions were learned on
@@ -62,7 +63,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "base": {"width": 768, "depth": 12, "heads": 12, "patch": 4, "stem": "conv"},
     "large": {"width": 1024, "depth": 24, "heads": 16, "patch": 4, "stem": "conv"},
 }
-FRAME_STEMS: dict[str, type[ConvStem | DeepStem]] = {"deep": DeepStem, "conv": ConvStem}
+FRAME_STEMS = ("deep", "conv")
 
 
 class Features(NamedTuple):
@@ -89,12 +90,7 @@ class Backbone(nn.Module):
             )
         self.config = config
         self.recompute = False  # blocks are computed again for the gradient instead of kept
-        shape = (config.channels, config.tubelet, config.patch, config.width)
-        self.stem: FrameStem | PatchStem = (
-            FRAME_STEMS[config.stem](*shape, flow=config.flow)
-            if config.stem in FRAME_STEMS
-            else PatchStem(config.stem, *shape)
-        )
+        self.stem = _stem(config)
         self.class_token = (
             nn.Parameter(torch.zeros(1, 1, config.width)) if config.class_token else None
         )
@@ -206,6 +202,15 @@ class Backbone(nn.Module):
         if self.registers is not None:
             found.append(self.registers)
         return found
+
+
+def _stem(config: BackboneConfig) -> FrameStem | PatchStem:
+    shape = (config.channels, config.tubelet, config.patch, config.width)
+    if config.stem == "deep":
+        return DeepStem(*shape, flow=config.flow, poolings=config.poolings)
+    if config.stem == "conv":
+        return ConvStem(*shape, flow=config.flow)
+    return PatchStem(config.stem, *shape)
 
 
 def regrid(learned: Tensor, grid: tuple[int, int, int], wanted: tuple[int, int, int]) -> Tensor:

@@ -20,7 +20,6 @@ from discern.models.blocks import NORM_EPS
 from discern.models.flow import SCALES, optical_flow
 from discern.models.tokens import fill_tubelets, patchify, take_tokens
 
-POOLINGS = 3  # of a deep stem
 WIDEST = 4  # stride of a second convolution that need not be divided further
 MOTION_GAIN = 2.0  # frames that follow each other differ little
 
@@ -143,18 +142,26 @@ class ConvStem(FrameStem):
 class DeepStem(FrameStem):
     """A small convolutional network: it does what the first blocks would have to learn.
 
-    One convolution of the whole frame, then three poolings with a convolution before and one after
-    each; patches above 8 are first divided by strides, so that only the poolings see fine.
+    One convolution of the whole frame, then poolings with a convolution before and one after each;
+    large patches are first divided by strides, so that only the poolings see fine.
     Batch normalisation lets it learn fast.  The shape is that of small networks for small frames
     (Jordan 2024); convolutions before attention: CoAtNet (Dai et al. 2021).
     """
 
     def __init__(
-        self, channels: int, tubelet: int, patch: int, width: int, *, flow: bool = False
+        self,
+        channels: int,
+        tubelet: int,
+        patch: int,
+        width: int,
+        *,
+        flow: bool = False,
+        poolings: int = 3,
     ) -> None:
         factors = _prime_factors(patch)
-        *strides, fine, middle, coarse = factors + [1] * (POOLINGS - len(factors))
-        first, *others = strides or [1]
+        factors += [1] * (poolings - len(factors))
+        first, *others = factors[:-poolings] or [1]
+        fine, *coarse = factors[-poolings:]
         entry, half = _eights(width * 3 / 16), _eights(width / 2)
 
         def enter(seen: int, bias: bool) -> nn.Conv2d:
@@ -163,10 +170,13 @@ class DeepStem(FrameStem):
         super().__init__(tubelet)
         self.fine = enter(channels, True)
         early = [part for stride in others for part in _normed(entry, entry, stride)]
-        early += _pooled(entry, half, fine)
-        self.stages = nn.ModuleList(
-            [*early, *_pooled(half, width, middle), *_pooled(width, width, coarse)]
-        )
+        before = [half] + [width] * len(coarse)
+        late = [
+            part
+            for seen, factor in zip(before, coarse, strict=False)
+            for part in _pooled(seen, width, factor)
+        ]
+        self.stages = nn.ModuleList([*early, *_pooled(entry, half, fine), *late])
         self.finish(channels, width, enter, flow=flow)
 
     def look(self, x: Tensor, moving: bool) -> Tensor:

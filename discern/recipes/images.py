@@ -207,8 +207,8 @@ def used_for(config: RunConfig, name: str | None) -> RunConfig:
     return USES[name](config)
 
 
-def sized(config: RunConfig, size: str | None) -> RunConfig:
-    """The configuration with another encoder size.
+def sized(config: RunConfig, size: str | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration with another encoder size, as it serves its stem or that of `overrides`.
 
     Raises UsageError for one that does not exist.
     """
@@ -216,4 +216,5 @@ def sized(config: RunConfig, size: str | None) -> RunConfig:
         return config
     if size not in SIZES:
         raise UsageError(f"--size {size}: there are {', '.join(SIZES)}, and auto")
-    return for_stem(replace(config, backbone=replace(config.backbone, **SIZES[size])))
+    shape = replace(config.backbone, **SIZES[size])
+    return for_stem(replace(config, backbone=shape), overrides)

@@ -71,7 +71,7 @@ def pretrain(
     """
     specs = [sources] if isinstance(sources, str) else list(sources)
     source = open_checked(specs)
-    config = images.sized(replace(images.recipe(recipe), seed=seed), size)
+    config = images.sized(replace(images.recipe(recipe), seed=seed), size, overrides)
     require_one_encoder(base, size)
     start = None if base is None else load_start(base)
     shape = partial(shaped_for, source=source)

@@ -145,7 +145,7 @@ def configured(
         loader = replace(config.data.loader, batch_size=batch)
         config = replace(config, data=replace(config.data, loader=loader))
     if start is None:
-        config = shape(images.sized(config, size))
+        config = shape(images.sized(config, size, overrides))
     else:
         preprocess = configuration.from_dict(type(config.data.preprocess), start.preprocess)
         config = replace(

@@ -26,6 +26,7 @@ COUNTS = {  # name -> the most that is not a slip
     "heads": 256,
     "tubelet": 64,
     "patch": 1024,
+    "poolings": 10,
     "frames": 1024,
     "stored_frames": 4096,
     "hidden": 16384,

@@ -36,9 +36,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier with a generator."""
+    """A classifier with a generator, which was told of no classes."""
     folder = tmp_path_factory.mktemp("model")
-    tiny = [word for one in TINY for word in ("--set", one)]
+    tiny = [word for one in (*TINY, "masked_gan.code=0") for word in ("--set", one)]
     base, tuned = folder / "base", folder / "tuned"
     assert main(["pretrain", str(pictures), "--out", str(base), "--steps", "1", *tiny]) == 0
     words = ["train", str(pictures), "--from", str(base), "--out", str(tuned), "--steps", "1"]
@@ -319,7 +319,7 @@ def test_absurd_words_of_other_verbs(
     for words, fragment in (
         (("pretrain", pictures, "--recipe", "magic"), "--recipe magic: there are masked_gan"),
         (("generate", model, "--count", 10**9), "--count 1000000000: at most"),
-        (("generate", model, "--label", "purple"), "--label purple: there are"),
+        (("generate", model, "--label", "dark"), "--label: this model knows no classes"),
         (("reconstruct", model, image, "--mask", "75"), "0.75"),
         (("reconstruct", model, image, "--mask", "nan"), "--mask"),
         (("compare", pictures, "--labels", "ten"), "--labels ten"),

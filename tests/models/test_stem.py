@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -66,12 +67,18 @@ def test_a_deep_stem_fits_any_patch_and_looks_a_few_patches_far(patch: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("patch", "stride", "pools"),
-    [(2, 1, [2]), (4, 1, [2, 2]), (7, 1, [7]), (8, 1, [2, 2, 2]), (16, 2, [2, 2, 2])],
+    ("poolings", "patch", "stride", "pools"),
+    [
+        *[(3, 2, 1, [2]), (3, 4, 1, [2, 2]), (3, 7, 1, [7]), (3, 8, 1, [2, 2, 2])],
+        *[(3, 16, 2, [2, 2, 2]), (1, 4, 2, [2]), (2, 8, 2, [2, 2]), (4, 16, 1, [2, 2, 2, 2])],
+    ],
 )
-def test_a_deep_stem_sees_finely_first(patch: int, stride: int, pools: list[int]) -> None:
+def test_a_deep_stem_sees_finely_first(
+    poolings: int, patch: int, stride: int, pools: list[int]
+) -> None:
     """And pools as soon as it may: what comes after is cheap."""
-    stem = DeepStem(3, 2, patch, 16)
+    stem = DeepStem(3, 2, patch, 16, poolings=poolings)
+    assert len([one for one in stem.stages if isinstance(one, BatchNorm)]) == 2 * poolings
     assert stem.fine.stride == (stride, stride)
     assert {one.stride for one in stem.stages if isinstance(one, torch.nn.Conv2d)} == {(1, 1)}
     found = [
@@ -149,13 +156,16 @@ def test_a_deep_stem_normalises_images_and_clips_apart() -> None:
     assert (stem(clip) - seen[0]).abs().mean() > 0.05
 
 
-@pytest.mark.parametrize(("kind", "share"), [(ConvStem, 0.12), (DeepStem, 1.7)])
-def test_what_a_large_patch_costs_beside_the_blocks(
-    kind: type[ConvStem | DeepStem], share: float
+@pytest.mark.parametrize(
+    ("kind", "more", "share"),
+    [(ConvStem, {}, 0.12), (DeepStem, {"poolings": 2}, 0.4), (DeepStem, {"poolings": 3}, 1.7)],
+)
+def test_a_large_patch_costs_little_beside_the_blocks(
+    kind: type[ConvStem | DeepStem], more: dict[str, Any], share: float
 ) -> None:
-    """Little, but a deep stem is a network of its own: not twice twelve small blocks."""
+    """But for a stem that pools three times: that one is most of a small network."""
     width, side, patch = 192, 224, 16
-    stem: FrameStem = kind(3, 2, patch, width).eval()
+    stem: FrameStem = kind(3, 2, patch, width, **more).eval()
     products = 0
 
     def count(module: torch.nn.Module, _: object, out: torch.Tensor) -> None:

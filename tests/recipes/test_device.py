@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from discern.cli import main
 from discern.recipes import images
 from discern.recipes.train import configured
 from discern.train.run import RunConfig
+from tests.faults.killing import pretrain_words, write_pictures
 
 
 @pytest.mark.parametrize(
@@ -97,9 +101,22 @@ def test_matrices_are_turned_where_a_stem_is_deep() -> None:
     for make in images.TUNING.values():
         assert factor(make()) == factor(make(), size="hybrid_small") == images.MATRIX_FACTOR
         assert factor(make(), size="nano") == factor(make(), "backbone.stem=conv") == 0
+        assert factor(make(), "backbone.stem=deep", size="nano") == images.MATRIX_FACTOR
         assert factor(make(), "optim.matrix_factor=3") == 3
         assert factor(make(), "backbone.stem=mlp", "optim.matrix_factor=3") == 3
+    deep = images.sized(images.masked_gan(), "nano", ["backbone.stem=deep"])
+    assert (deep.optim, deep.masked_gan.window) == (images.masked_gan().optim, 0.5)
     for name in ("masked_gan", "mae", "view"):
         recipe = images.recipe(name)
         assert images.for_stem(recipe).optim.matrix_factor == images.MATRIX_FACTOR
         assert images.for_stem(recipe, ["backbone.stem=conv"]).optim.matrix_factor == 0
+
+
+def test_a_pretraining_knows_the_stem_that_it_will_have(tmp_path: Path) -> None:
+    """Also where the named size has another one."""
+    pictures, out = write_pictures(tmp_path / "data"), tmp_path / "run"
+    words = pretrain_words(pictures, out, 1, "backbone.stem=deep")
+    assert main([*words, "--size", "nano"]) == 0
+    settings = json.loads((out / "config.json").read_text())["settings"]
+    assert settings["optim"]["matrix_factor"] == images.MATRIX_FACTOR
+    assert settings["masked_gan"]["window"] == images.masked_gan().masked_gan.window

@@ -27,7 +27,14 @@ def tried(size: str) -> RunConfig:
 
 @pytest.mark.parametrize(
     ("minutes", "size"),
-    [(0.1, "pico"), (20, "hybrid"), (25, "hybrid_small"), (300, "base"), (1e6, "large")],
+    [
+        (0.1, "pico"),
+        (2.6, "hybrid"),
+        (20, "hybrid"),
+        (25, "hybrid_small"),
+        (300, "base"),
+        (1e6, "large"),
+    ],
 )
 def test_the_largest_that_takes_enough_steps(minutes: float, size: str) -> None:
     found = fit.chosen(tried, Kind.IMAGE, minutes, 1500, by_work)

@@ -130,7 +130,7 @@ def test_others_take_the_steps_of_adamw() -> None:
 
 
 def test_a_deep_stem_keeps_the_length_of_its_convolutions() -> None:
-    """And is moved by the rate, whatever the gradient: half of it and all of it move alike."""
+    """And is moved by the rate, however long the gradient."""
     found: list[list[Tensor]] = []
     for size in (1.0, 100.0):
         classifier = _classifier()
