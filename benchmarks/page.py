@@ -47,6 +47,7 @@ GRID = {
     "gan": "pure GAN",
     "lightly": "SimCLR of lightly, same encoder",
     "scratch": "from scratch, for all minutes",
+    "scratch_semi": "from scratch, for all minutes, tuned as the pre-trained",
     "kmeans": "k-means features + linear SVM",
     **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "motion")},
 }

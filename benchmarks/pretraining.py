@@ -56,6 +56,7 @@ _ADVERSARY = ("patch_adversary=0.2", "global_adversary=0.2")
 # method -> what `discern pretrain` is told; None: there is no pre-training
 METHODS: dict[str, list[str] | None] = {
     "scratch": None,
+    "scratch_semi": None,
     "mae": ["--recipe", "mae"],
     "view": ["--recipe", "view"],
     "mae_view": set_to(f"masked_gan.{one}" for one in _NO_ADVERSARY),
@@ -68,6 +69,11 @@ METHODS: dict[str, list[str] | None] = {
     "gan": ["--recipe", "gan", "--set", "gan.view=0"],
     "contrad": ["--recipe", "gan"],
     PEER: [],
+}
+# method -> what `discern train` is told, where that matters
+TUNINGS = {
+    "scratch": set_to(["objective=supervised"]),
+    "scratch_semi": set_to(["objective=semi"]),  # as the pre-trained are tuned
 }
 OURS = "all"  # the default recipe
 FITTED = ("handcrafted", "kmeans")  # methods that are no training of ours
@@ -244,7 +250,7 @@ def run(cell: Cell, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         return {"methods": handcrafted_on(folder, work / cell.labels)}
     start = size if METHODS[cell.method] is None else ["--from", str(work / "pretrain")]
     minutes = minutes_of(cell, args.pretrain, args.tune)
-    words = [*start, *count, *set_to(args.tune_set)]
+    words = [*start, *count, *TUNINGS.get(cell.method, []), *set_to(args.tune_set)]
     found = discern("train", folder, args, work / cell.labels, cell.seed, minutes, *words)
     shutil.rmtree(work / cell.labels / "checkpoints", ignore_errors=True)
     names = ("accuracy", "accuracy_interval", "validation_accuracy", "steps", "train_seconds")

@@ -183,6 +183,25 @@ def test_the_methods_of_the_grid_are_settings_of_ours(
         assert found.gan.view == 0
 
 
+@pytest.mark.parametrize(
+    ("method", "objective"), [("scratch", "supervised"), ("scratch_semi", "semi"), ("all", None)]
+)
+def test_from_scratch_the_grid_says_what_a_tuning_learns_from(
+    method: str, objective: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import pretraining
+
+    told: list[str] = []
+    monkeypatch.setattr(pretraining, "discern", lambda *words: told.extend(words[6:]) or {})
+    given = {"out": tmp_path, "table": None, "data": "cifar10", "size": None, "tune_set": []}
+    args = argparse.Namespace(**given, pretrain=15.0, tune=5.0)
+    pretraining.run(pretraining.Cell(method, "100", 0), args, tmp_path)
+    assert [word for word in told if "objective" in word] == (
+        [] if objective is None else [f"objective={objective}"]
+    )
+
+
 def test_a_pipeline_is_as_fast_as_its_slowest_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from forecast import paced

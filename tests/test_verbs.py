@@ -24,7 +24,7 @@ from discern.data.decode import decode
 from discern.data.limits import Limits
 from discern.data.sources import open_source
 from discern.data.synthetic import DigitsConfig, write_digits
-from discern.recipes.train import _rest_pays
+from discern.recipes.train import _rest_pays, train
 from discern.security.guard import WEIGHTS
 from discern.train import loop
 from discern.train.checkpoint import load_latest
@@ -506,11 +506,41 @@ def test_when_items_without_labels_are_learned_from(
     assert _rest_pays(open_source(specs, Limits()), **given) == pays
 
 
-def test_from_scratch_only_labels_teach(scene: Scene, tmp_path: Path) -> None:
-    words = ["train", str(scene.data), "--labels", "2", "--steps", "1", *flags(*ENCODER, *COMMON)]
-    assert main([*words, "--out", str(tmp_path / "run")]) == 0
-    settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
-    assert settings["objective"] == "supervised"
+@pytest.mark.parametrize(
+    ("given", "objective"),
+    [
+        ({"steps": 1000}, "semi"),
+        ({"steps": 999}, "supervised"),
+        ({"minutes": 4.0}, "semi"),
+        ({"minutes": 3.9}, "supervised"),
+        ({"steps": 1000, "overrides": ["backbone.stem=conv"]}, "supervised"),
+        ({"steps": 1000, "size": "nano"}, "supervised"),
+        ({"steps": 1000, "size": "nano", "overrides": ["backbone.stem=deep"]}, "semi"),
+        ({"minutes": 4.0, "size": "auto"}, "supervised"),
+        ({"steps": 1000, "recipe": "faces"}, "supervised"),
+    ],
+)
+def test_from_scratch_the_rest_teaches_an_encoder_that_learns_fast(
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, Any],
+    objective: str,
+) -> None:
+    for path in (scene.data / "train").rglob("*.png"):
+        folder = tmp_path / "images" / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+
+    class Chosen(Exception):
+        """The recipe is settled."""
+
+    def told(config: Any, **_: Any) -> None:
+        raise Chosen(config.objective)
+
+    monkeypatch.setattr("discern.recipes.train.within_bounds", told)
+    with pytest.raises(Chosen, match=objective):
+        train(str(tmp_path / "images"), tmp_path / "run", labels=2, **given)
 
 
 def test_items_without_labels_of_another_source(

@@ -93,11 +93,16 @@ def supervised(seed: int = 0, classes: int = 3, **settings: Any) -> Supervised:
 
 
 def semi(
-    seed: int = 0, classes: int = 3, drop_path: float = 0.0, hide: float = 0.0, **settings: Any
+    seed: int = 0,
+    classes: int = 3,
+    drop_path: float = 0.0,
+    hide: float = 0.0,
+    stem: str = "mlp",
+    **settings: Any,
 ) -> Semi:
     """A classifier and its loss, with a teacher from the first step on."""
     torch.manual_seed(seed)
-    classifier = Classifier(Backbone(backbone_config(drop_path=drop_path)), classes)
+    classifier = Classifier(Backbone(backbone_config(drop_path=drop_path, stem=stem)), classes)
     config = SemiConfig(**({"start": -1.0} | settings))
     loss = SupervisedConfig(hide=hide)
     return Semi(loss, config, classifier, view(STRONG), view(WEAK))

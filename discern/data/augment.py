@@ -84,6 +84,18 @@ STRONG = AugmentConfig(
     erase=0.25,
     backdrop=0.7,
 )
+# strong, and as sharp as what is answered for: nothing is sampled between pixels
+SHARP = AugmentConfig(
+    translate=0.125,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.1,
+    grey=0.1,
+    erase=0.5,
+    erase_area=(0.1, 0.25),
+    backdrop=0.7,
+)
 # differentiable augmentation for the adversary (Zhao et al. 2020): translation, cutout, colour
 ADVERSARY = AugmentConfig(
     translate=0.125, brightness=0.3, saturation=0.5, contrast=0.3, erase=0.5, erase_area=(0.1, 0.25)

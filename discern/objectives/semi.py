@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from discern.clip import Batch
-from discern.models.batch_norm import forgetting
+from discern.models.batch_norm import forgetting, learning
 from discern.models.classifier import Classifier
 from discern.objectives.forged import fake_class
 from discern.objectives.invented import Inventor
@@ -30,7 +30,7 @@ class SemiConfig:
     weight: float = 1.0  # of their loss
     unlabelled_ratio: float = 2.0  # unlabelled items for each labelled one of a batch
     start: float = 0.15  # share of the training before which the teacher knows too little
-    ramp: float = 0.15  # share of the training over which the weight grows
+    ramp: float = 0.05  # share of the training over which the weight grows
     temperature: float = 0.5  # below 1 sharpens the teacher's answers
     threshold: float = 0.0  # least sureness of an answer that is learned from
     alignment: float = 0.02  # how fast the mean answer is followed; 0: it is not evened out
@@ -108,7 +108,10 @@ class Semi(Supervised):
         Evened out over the classes: its mean answer may not drift to the easy ones.
         """
         semi = self.semi
-        answer = self.average.eval()(clip).softmax(dim=1)
+        # its statistics are those of what it names: any that it learned before are behind weights
+        # that turn with every step
+        with learning(self.average.eval()):
+            answer = self.average(clip).softmax(dim=1)
         if semi.alignment > 0:
             self.mean_answer.lerp_(answer.mean(dim=0), semi.alignment)
             answer = F.normalize(answer / self.mean_answer, p=1, dim=1)

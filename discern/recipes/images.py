@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from discern import config as configuration
+from discern.data.augment import SHARP
 from discern.data.loader import LoaderConfig
 from discern.errors import UsageError
 from discern.models.backbone import SIZES
@@ -27,12 +28,14 @@ PRETRAIN_BATCH = 64  # items; each is seen in several views
 MAE_BATCH = 256  # items of one view: as many tokens a step
 TRAIN_BATCH = 128
 SEMI_BATCH = 192  # a third of it with labels
+TEACHER_DECAY = 0.99  # an average over many steps knows less than the network that it teaches
 # times as large, of small frames: of few of them a GPU does little but wait for its processor;
 # large ones keep it busy, and fill its memory
 GPU_PRETRAIN, GPU_TRAIN = 8, 4
 GPU_PIXELS = 2048 * 32 * 32  # of a frame of each view in a batch that is made larger, at most
 # below, and on clips, it was not seen to help: in the half minute of the demo it lost 20 points
 SEMI_MINUTES, SEMI_STEPS = 2.0, 500
+SEMI_TIMES = 2.0  # as much from scratch
 MATRIX_FACTOR = 50.0  # where a stem is deep
 # where a stem costs little: most tokens are hidden, instead of views cut to windows
 DROPPED: dict[str, Any] = {"mask_ratio": 0.65, "clip_mask_ratio": 0.75, "window": 1.0}
@@ -117,8 +120,13 @@ def supervised() -> RunConfig:
 def semi() -> RunConfig:
     """Tuning that also learns from items without labels."""
     config = supervised()
-    loader = replace(config.data.loader, batch_size=SEMI_BATCH)
-    return replace(config, objective="semi", data=replace(config.data, loader=loader))
+    return replace(
+        config,
+        objective="semi",
+        loop=replace(config.loop, ema_decay=TEACHER_DECAY),
+        strong=SHARP,
+        data=replace(config.data, loader=LoaderConfig(batch_size=SEMI_BATCH)),
+    )
 
 
 def hardened() -> RunConfig:
@@ -176,6 +184,17 @@ def for_stem(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
     if wanted.objective != "masked_gan" or terms.view == 0:
         return config
     return replace(config, masked_gan=replace(config.masked_gan, **DROPPED))
+
+
+def learns_fast(name: str | None, size: str | None, overrides: Sequence[str]) -> bool:
+    """Whether what a training starts with, from scratch, knows enough to teach within minutes.
+
+    Raises UsageError for a recipe or size that does not exist, and ConfigError.
+    """
+    if size == "auto":  # which may choose one that does not
+        return False
+    chosen = sized(used_for(supervised(), name), size, overrides)
+    return configuration.override(chosen, overrides).backbone.stem == "deep"
 
 
 def from_public(config: RunConfig) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -87,9 +88,12 @@ def train(
     require_classes(data)
     require_one_encoder(base, size)
     start = None if base is None else load_start(base)
-    # an untrained encoder's answers teach nothing within minutes
     several = has_several(data)
-    rest_pays = start is not None and not several and _rest_pays(data, labels, minutes, steps)
+    times = 1.0
+    if start is None:  # an untrained encoder's answers teach nothing at first, and some never
+        soon = images.learns_fast(recipe, size, overrides)
+        times = images.SEMI_TIMES if soon else math.inf
+    rest_pays = not several and _rest_pays(data, labels, minutes, steps, times)
     semi = bool(others) or rest_pays
     shape = partial(shaped_for, source=data)
 
@@ -165,14 +169,21 @@ def configured(
 
 
 def _rest_pays(
-    source: Source, labels: int | None, minutes: float | None, steps: int | None
+    source: Source,
+    labels: int | None,
+    minutes: float | None,
+    steps: int | None,
+    times: float = 1.0,
 ) -> bool:
-    """Whether there are training items without a label in use, and time to learn from them."""
+    """Whether there are training items without a label in use, and time to learn from them.
+
+    `times` as much as a pre-trained encoder needs.
+    """
     if any(item.labels and item.kind is not Kind.IMAGE for item in source.items):
         return False
-    if (minutes or images.SEMI_MINUTES) < images.SEMI_MINUTES:
+    if (images.TRAIN_MINUTES if minutes is None else minutes) < times * images.SEMI_MINUTES:
         return False
-    if (steps or images.SEMI_STEPS) < images.SEMI_STEPS:
+    if steps is not None and steps < times * images.SEMI_STEPS:
         return False
     counts = Counter(
         item.labels[0] if item.labels else None

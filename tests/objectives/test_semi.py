@@ -10,6 +10,7 @@ from torch import Tensor
 
 from discern.clip import Batch
 from discern.data.augment import to_float
+from discern.models.batch_norm import norms_of
 from discern.objectives.semi import Semi
 from tests.tiny import batch, pixels, rng, semi, supervised
 
@@ -101,6 +102,19 @@ def test_the_teacher_does_not_drop_paths() -> None:
     objective.mean_answer.fill_(1 / 3)
     torch.manual_seed(1)
     assert torch.equal(objective._answers(clip)[0], first)
+
+
+def test_the_teacher_judges_by_the_statistics_of_what_it_names() -> None:
+    objective = semi(stem="deep").train()
+    norms, clip = norms_of(objective.average), to_float(pixels(8))
+    assert norms
+    first, _ = objective._answers(clip)
+    for one in norms:  # as if the weights had turned since
+        one.mean.fill_(5.0)
+    objective.mean_answer.fill_(1 / 3)
+    assert torch.equal(objective._answers(clip)[0], first)
+    assert all((one.mean[0] < 5.0).all() for one in norms)
+    assert not any(one.training for one in objective.average.modules())
 
 
 def test_the_teacher_sees_the_tokens_that_the_classifier_does_not(
