@@ -34,6 +34,7 @@ SETS: dict[str, dict[str, Any]] = {
     "cifar10": {"labels": 100, "settings": [], "kind": "images"},
     "jhmdb": {"labels": None, "settings": ["data.group_by={film}"], "kind": "clips"},
 }
+LABELS_ALONE = ["--set", "objective=supervised"]
 # data set -> method -> how far `pretrained` is meant to be above it, as a share of the test items
 BARS: dict[str, dict[str, float]] = {
     # from scratch in the same settings, which learn from the unlabelled too; and in its best ones
@@ -109,12 +110,12 @@ def pretrained_labels_only(
     args: argparse.Namespace, folder: Path, work: Path, seed: int
 ) -> dict[str, Any]:
     """The same minutes, learning from labels alone."""
-    more = ["--from", str(work / "pretrain"), "--set", "objective=supervised"]
+    more = ["--from", str(work / "pretrain"), *LABELS_ALONE]
     return tuned(args, folder, work / "pretrained-labels-only", seed, args.tune, more)
 
 
 def scratch(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
-    return tuned(args, folder, work / "scratch", seed, args.tune, [])
+    return tuned(args, folder, work / "scratch", seed, args.tune, LABELS_ALONE)
 
 
 def scratch_semi(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
@@ -124,7 +125,8 @@ def scratch_semi(args: argparse.Namespace, folder: Path, work: Path, seed: int) 
 
 
 def scratch_long(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
-    return tuned(args, folder, work / "scratch-long", seed, args.tune + args.pretrain, [])
+    minutes = args.tune + args.pretrain
+    return tuned(args, folder, work / "scratch-long", seed, minutes, LABELS_ALONE)
 
 
 def handcrafted(args: argparse.Namespace, folder: Path, work: Path, seed: int) -> dict[str, Any]:
