@@ -36,7 +36,7 @@ def accuracies() -> Iterator[Row]:
             f"CIFAR-10, 100 labels a class, {minutes['pretrain']:g} minutes of pre-training and "
             f"{minutes['tune']:g} of tuning, one core",
             mean(said["all"]),
-            "from scratch for all minutes, tuned as the pre-trained "
+            "from scratch for all minutes, from unlabelled items too "
             f"{_seeded(said.get('scratch_semi'))}, on the labels alone "
             f"{_seeded(said.get('scratch'))}, {_best(said)}",
         )

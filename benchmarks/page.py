@@ -47,7 +47,7 @@ GRID = {
     "gan": "pure GAN",
     "lightly": "SimCLR of lightly, same encoder",
     "scratch": "from scratch, for all minutes",
-    "scratch_semi": "from scratch, for all minutes, tuned as the pre-trained",
+    "scratch_semi": "from scratch, unlabelled items too",
     "kmeans": "k-means features + linear SVM",
     **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "motion")},
 }
