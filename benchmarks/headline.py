@@ -46,8 +46,7 @@ def accuracies() -> Iterator[Row]:
         yield (
             "The same with size `nano`, 2 cores",
             mean(said["pretrained"]),
-            f"from scratch for 20 minutes {mean(said.get('scratch_long'), ' (one seed)')}, "
-            + _best(said),
+            f"from scratch for 20 minutes {_seeded(said.get('scratch_long'))}, " + _best(said),
         )
     found = read("pretraining_cifar10_3.5+1.2.json")
     said = {} if found is None else found["summary"].get("400", {})

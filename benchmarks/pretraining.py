@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import few_labels
 from few_labels import (
     HERE,
+    LABELS_ALONE,
     commit,
     discern,
     handcrafted_on,
@@ -72,7 +73,7 @@ METHODS: dict[str, list[str] | None] = {
 }
 # method -> what `discern train` is told, where that matters
 TUNINGS = {
-    "scratch": set_to(["objective=supervised"]),
+    "scratch": LABELS_ALONE,
     "scratch_semi": set_to(["objective=semi"]),  # as the pre-trained are tuned
 }
 OURS = "all"  # the default recipe

@@ -125,7 +125,7 @@ def semi() -> RunConfig:
         objective="semi",
         loop=replace(config.loop, ema_decay=TEACHER_DECAY),
         strong=SHARP,
-        data=replace(config.data, loader=LoaderConfig(batch_size=SEMI_BATCH)),
+        data=replace(config.data, loader=replace(config.data.loader, batch_size=SEMI_BATCH)),
     )
 
 
