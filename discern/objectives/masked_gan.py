@@ -52,16 +52,17 @@ class MaskedGanConfig:
     clip_mask_ratio: float = 0.5  # of a clip's tokens, in tubes
     # at the end the encoder learns on nearly whole items, as it will see them in use (FLIP, Li et
     # al. 2023): the share of the training, and how much is still masked then
-    opening: float = 0.2
+    opening: float = 0.0
     opened_mask_ratio: float = 0.25
-    # of a frame's sides, by which views are cut before the opening: convolutions cost less for it,
-    # and objects that are seen larger in training than in use do no harm (Touvron et al. 2019)
+    # of a frame's sides, that a view shows before the opening: many small parts of an item teach
+    # more per second than few large ones (EMP-SSL, Tong et al. 2023), and objects that are cut off
+    # in training and whole in use do no harm
     window: float = 0.5
     block_chance: float = 0.5  # of masking in squares of 2 x 2 tokens
     reconstruction: float = 0.25
     reconstruction_share: float = 0.5  # of the batch is decoded
     view: float = 1.0
-    views: int = 4  # of each item; 1 where `view` is 0
+    views: int = 8  # of each item; 1 where `view` is 0
     temperature: float = 0.1
     teacher: bool = (
         False  # an EMA encoder gives the targets (MoCo v3) instead of the other view (SimCLR)
@@ -134,16 +135,13 @@ class MaskedGan(Objective):
         assert phase == "both", phase
         config, total = self.config, torch.zeros((), device=batch.clip.device)
         parts: dict[str, Tensor] = {}
-        if config.view > 0:
-            clips = [self._seen_of(self.view, batch, rng, progress) for _ in range(config.views)]
-        else:
-            clips = [self._seen_of(self.masked, batch, rng, progress)]
-        seen = torch.cat(clips)  # [V B, C, T, H, W]
+        views = config.views if config.view > 0 else 1
+        seen = self._seen_of(batch.clip, views, rng, progress)  # [V B, C, T, H, W]
         mask = self._mask(seen, rng, progress)
         features = self.discriminator.backbone(seen, mask.keep)
 
         if config.view > 0:
-            view = self._view_loss(features, clips)
+            view = self._view_loss(features, seen, views)
             total, parts["view"] = total + config.view * view, view.detach()
         if config.reconstruction > 0:
             count = _share(len(batch.clip), config.reconstruction_share)
@@ -161,7 +159,7 @@ class MaskedGan(Objective):
                 code = self._code_loss(batch, rng)
                 total, parts["code"] = total + config.code * code, code.detach()
             if config.time_fakes > 0 and seen.shape[2] > 1:
-                motion, said = self._time_loss(clips[0], rng)
+                motion, said = self._time_loss(seen[: len(batch.clip)], rng)
                 total, parts = total + config.time_fakes * motion, parts | said
         return Losses(total=total, parts=parts)
 
@@ -171,13 +169,13 @@ class MaskedGan(Objective):
             return False
         return bool(self.adversary_scale > 0)
 
-    def _seen_of(self, view: View, batch: Batch, rng: torch.Generator, progress: float) -> Tensor:
-        """A view of each item; before the opening, one random window of all of them."""
-        clip = view(batch.clip, rng)
-        if progress >= 1.0 - self.config.opening:
-            return clip
-        patch = self.discriminator.backbone.config.patch
-        return window(clip, self.config.window, patch, rng)
+    def _seen_of(self, clip: Tensor, views: int, rng: torch.Generator, progress: float) -> Tensor:
+        """Views of each item; before the opening, of a window of its own."""
+        clip = clip.repeat(views, *(1,) * (clip.ndim - 1))
+        if progress < 1.0 - self.config.opening:
+            patch = self.discriminator.backbone.config.patch
+            clip = window(clip, self.config.window, patch, rng)
+        return self.view(clip, rng) if self.config.view > 0 else self.masked(clip, rng)
 
     def _mask(self, clip: Tensor, rng: torch.Generator, progress: float = 0.0) -> Mask:
         config, is_clip = self.config, clip.shape[2] > 1
@@ -191,9 +189,9 @@ class MaskedGan(Objective):
             len(clip), grid, ratio, rng, block=block, tube=is_clip, device=clip.device
         )
 
-    def _view_loss(self, features: Features, clips: list[Tensor]) -> Tensor:
+    def _view_loss(self, features: Features, seen: Tensor, count: int) -> Tensor:
         """Views of an item shall look alike, and unlike those of others."""
-        temperature, count = self.config.temperature, len(clips)
+        temperature = self.config.temperature
         projected = self.projector(features.pooled).unflatten(0, (count, -1))  # [V, B, Q]
         if not self.config.teacher:
             return contrast(projected, temperature)
@@ -201,7 +199,7 @@ class MaskedGan(Objective):
         assert isinstance(average_discriminator, Discriminator)
         # the teacher sees all tokens, and each view predicts the next one
         with torch.no_grad(), forgetting(average_discriminator):
-            pooled = average_discriminator.backbone(torch.cat(clips)).pooled
+            pooled = average_discriminator.backbone(seen).pooled
             target = average_projector(pooled).unflatten(0, (count, -1)).roll(-1, dims=0)
         predicted = self.predictor(projected.flatten(0, 1)).unflatten(0, (count, -1))
         pairs = zip(predicted, target, strict=True)

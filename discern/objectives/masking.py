@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from discern.models.tokens import Grid
-from discern.objectives.objective import on_host
 
 
 class Mask(NamedTuple):
@@ -60,11 +59,19 @@ def random_mask(
 
 
 def window(clip: Tensor, share: float, patch: int, rng: torch.Generator) -> Tensor:
-    """A random part of all frames, of whole patches, `share` of each side.  [..., H, W] -> less"""
+    """A random part of each item, of whole patches, `share` of each side, the same in all frames.
+
+    [B, ..., H, W] -> [B, ..., h, w]
+    """
     for axis in (-2, -1):
         side = clip.shape[axis]
         kept = max(1, round(share * side / patch)) * patch
         if kept < side:
-            first = int(torch.randint(side - kept + 1, (), generator=on_host(rng)))
-            clip = clip.narrow(axis, first, kept)
+            drawn = torch.randint(
+                side - kept + 1, (len(clip), 1), generator=rng, device=rng.device
+            ).to(clip.device)
+            place = drawn + torch.arange(kept, device=clip.device)  # [B, kept]
+            shape = [len(clip)] + [1] * (clip.ndim - 1)
+            shape[axis] = kept
+            clip = torch.take_along_dim(clip, place.view(shape), axis)
     return clip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from discern import config as configuration
+from discern.clip import Kind
 from discern.errors import Interrupted, UsageError
 from discern.log import Run
 from discern.models.public import load_start
@@ -85,7 +86,10 @@ def pretrain(
         config = replace(config, data=replace(config.data, preprocess=preprocess))
         if start.public:
             config = images.from_public(config)
-    config = images.for_device(images.for_stem(config, overrides), overrides)
+    config = images.for_stem(config, overrides)
+    if any(item.kind is not Kind.IMAGE for item in source.items):
+        config = images.zoomed(config)
+    config = images.for_device(config, overrides)
     config = configuration.override(config, overrides)
     config = replace(config, loop=budgeted(config.loop, minutes, steps, images.PRETRAIN_MINUTES))
     within_bounds(config, pretraining=True)

@@ -26,14 +26,20 @@ def test_batches_are_larger_on_a_gpu_alone(recipe: RunConfig, times: int) -> Non
     assert there.objective == recipe.objective and there.optim == recipe.optim
 
 
-@pytest.mark.parametrize(("side", "size"), [(32, 512), (64, 128), (96, 64), (224, 64)])
-def test_batches_of_large_frames_stay_as_they_are(side: int, size: int) -> None:
+@pytest.mark.parametrize(
+    ("side", "size", "alone"), [(32, 512, 2048), (64, 256, 512), (96, 113, 256), (224, 64, 256)]
+)
+def test_batches_of_large_frames_stay_as_they_are(side: int, size: int, alone: int) -> None:
     canvas = [f"data.preprocess.height={side}", f"data.preprocess.width={side}"]
-    there = images.for_device(images.masked_gan(), ["device=cuda", *canvas])
-    assert there.data.loader.batch_size == size
-    # one view of an item takes the room of one
-    alone = images.for_device(images.mae(), ["device=cuda", *canvas])
-    assert alone.data.loader.batch_size == max(4 * size, images.MAE_BATCH)
+
+    def found(recipe: RunConfig) -> int:
+        return images.for_device(recipe, ["device=cuda", *canvas]).data.loader.batch_size
+
+    assert found(images.masked_gan()) == size
+    assert found(images.mae()) == alone  # one view of an item takes the room of one
+    # eight windows of half the sides take that of two, whole views that of eight
+    terms = replace(images.masked_gan().masked_gan, window=1.0)
+    assert found(replace(images.masked_gan(), masked_gan=terms)) == max(64, min(512, alone // 8))
 
 
 @pytest.mark.parametrize("gpu", [True, False])
@@ -67,20 +73,20 @@ def test_who_names_a_batch_size_gets_it_on_a_gpu_too() -> None:
 
 @pytest.mark.parametrize("how", ["shape", "override"])
 def test_tokens_are_dropped_where_the_blocks_are_what_costs(how: str) -> None:
-    def settled(recipe: RunConfig, stem: str) -> tuple[float, float, float]:
+    def settled(recipe: RunConfig, stem: str) -> tuple[float, ...]:
         overrides = [f"backbone.stem={stem}"] if how == "override" else []
         if how == "shape":
             recipe = replace(recipe, backbone=replace(recipe.backbone, stem=stem))
         terms = images.for_stem(recipe, overrides).masked_gan
-        return terms.mask_ratio, terms.clip_mask_ratio, terms.window
+        return terms.mask_ratio, terms.clip_mask_ratio, terms.window, terms.views, terms.opening
 
     for recipe in (images.masked_gan(), images.view()):
-        assert settled(recipe, "deep") == (0.25, 0.5, 0.5)
-        assert settled(recipe, "conv") == settled(recipe, "mlp") == (0.65, 0.75, 1.0)
+        assert settled(recipe, "deep") == (0.25, 0.5, 0.5, 8, 0.0)
+        assert settled(recipe, "conv") == settled(recipe, "mlp") == (0.65, 0.75, 1.0, 4, 0.2)
     assert images.sized(images.masked_gan(), "nano").masked_gan.window == 1.0
     assert images.sized(images.masked_gan(), "hybrid").masked_gan.window == 0.5
     for stem in ("deep", "conv"):  # what masks alone goes on as MAE does
-        assert settled(images.mae(), stem) == (0.75, 0.9, 1.0)
+        assert settled(images.mae(), stem) == (0.75, 0.9, 1.0, 8, 0.0)
     assert images.for_stem(images.gan(), ["backbone.stem=conv"]) == images.gan()
 
 
