@@ -72,6 +72,13 @@ def forward(
     return torch.cat(outputs).numpy()
 
 
+def features(
+    encode: Callable[[Tensor], Tensor], items: ClipSet, device: torch.device = CPU
+) -> Tensor:
+    """What `encode` makes of all items of a set.  -> float [N, D]"""
+    return torch.from_numpy(forward(encode, _batches(items), device))
+
+
 def probabilities(model: nn.Module, items: ClipSet) -> np.ndarray:
     """Uncalibrated class probabilities of all items of a set.  -> [N, K]
 

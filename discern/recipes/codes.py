@@ -10,12 +10,10 @@ from torch import Tensor
 
 from discern.clip import Kind
 from discern.data.clipset import ClipSet
-from discern.data.loader import evaluation_batches
 from discern.models.model import Model
-from discern.predict import forward
+from discern.predict import features
 
 MOST = 4096  # items of a kind: enough for the moments of some dozen numbers
-AT_ONCE = {Kind.IMAGE: 256, Kind.CLIP: 64}
 
 
 def settle_codes(model: Model, sets: Mapping[Kind, ClipSet], seed: int) -> None:
@@ -48,5 +46,4 @@ def _some(items: ClipSet, seed: int) -> ClipSet:
 def _pooled(model: Model, items: ClipSet) -> Tensor:
     """-> [N, D]"""
     encoder = model.painter_encoder
-    batches = evaluation_batches(items, AT_ONCE[items.kind])
-    return torch.from_numpy(forward(lambda clip: encoder(clip).pooled.float(), batches))
+    return features(lambda clip: encoder(clip).pooled.float(), items)

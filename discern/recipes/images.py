@@ -43,6 +43,9 @@ ZOOMED: dict[str, Any] = {"views": 4, "opening": 0.2}
 # where a stem costs little: most tokens are hidden, instead of views cut to windows
 DROPPED: dict[str, Any] = {"mask_ratio": 0.65, "clip_mask_ratio": 0.75, "window": 1.0}
 DROP_PATH = 0.1  # while tuning
+# while tuning what a pre-training began: turned half as fast, and with a head that was fitted
+# first the teacher knows enough at once
+OWN_MATRIX_FACTOR, OWN_SEMI_START = 25.0, 0.02
 # public encoders are large and far along: the rates of MAE's pre-training and fine-tuning of ViT-B
 PUBLIC_PRETRAIN_RATE = 1.5e-4
 PUBLIC_TRAIN_RATE, PUBLIC_LAYER_DECAY = 5e-4, 0.75
@@ -98,8 +101,8 @@ def gan() -> RunConfig:
     generator = replace(masked_gan().generator, width=192, depth=4, heads=3, noise=64)
     optim = OptimConfig(rate=4e-4, betas=(0.5, 0.99), weight_decay=0.01)
     discriminator = replace(masked_gan().discriminator, detach_global=False)
-    players = {"generator": generator, "discriminator": discriminator}
-    return replace(masked_gan(), objective="gan", optim=optim, view=VIEW, **players)
+    config = replace(masked_gan(), objective="gan", optim=optim, view=VIEW)
+    return replace(config, generator=generator, discriminator=discriminator)
 
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
@@ -220,6 +223,15 @@ def from_public(config: RunConfig) -> RunConfig:
     else:
         optim = replace(config.optim, rate=PUBLIC_PRETRAIN_RATE)
     return replace(config, optim=optim)
+
+
+def from_own(config: RunConfig) -> RunConfig:
+    """The tuning, as an encoder that knows its items wants it."""
+    return replace(
+        config,
+        optim=replace(config.optim, matrix_factor=OWN_MATRIX_FACTOR),
+        semi=replace(config.semi, start=OWN_SEMI_START),
+    )
 
 
 def recipe(name: str | None) -> RunConfig:

@@ -10,14 +10,14 @@ import torch
 from discern.clip import Kind
 from discern.data.augment import to_uint8
 from discern.data.clipset import ClipSet
-from discern.data.loader import as_batch, evaluation_batches
+from discern.data.loader import as_batch
 from discern.data.preprocess import even_frames
 from discern.evaluate.probe import knn_accuracy
 from discern.evaluate.samples import sample_quality
 from discern.models.backbone import Backbone
 from discern.models.generator import Generator
 from discern.objectives.objective import Objective
-from discern.predict import forward
+from discern.predict import features, forward
 from discern.recipes.prepare import PROBE_BANK, PROBE_QUERIES
 from discern.train.run import RunConfig
 
@@ -52,11 +52,12 @@ class Probe:
     def __call__(self) -> dict[str, float]:
         encoder = encoder_of(self.objective)
         for kind, (bank, query) in self.sets.items():
-            features = [_features(encoder, one) for one in (bank, query)]
+            device = next(encoder.parameters()).device
+            found = [
+                features(lambda clip: encoder(clip).pooled, one, device) for one in (bank, query)
+            ]
             labels = [torch.from_numpy(one.labels) for one in (bank, query)]
-            self.last[f"knn_{BLOCK[kind]}"] = knn_accuracy(
-                features[0], labels[0], features[1], labels[1]
-            )
+            self.last[f"knn_{BLOCK[kind]}"] = knn_accuracy(found[0], labels[0], found[1], labels[1])
         return dict(self.last)
 
 
@@ -125,10 +126,3 @@ def _encoded(encoder: Backbone, frames: np.ndarray, size: int) -> np.ndarray:
     batches = [as_batch(part, zero, zero) for part, zero in zip(parts, numbers, strict=True)]
     device = next(encoder.parameters()).device
     return forward(lambda clip: encoder(clip).pooled, batches, device)
-
-
-def _features(encoder: Backbone, items: ClipSet) -> torch.Tensor:
-    size = 256 if items.kind is Kind.IMAGE else 64
-    device = next(encoder.parameters()).device
-    found = forward(lambda clip: encoder(clip).pooled, evaluation_batches(items, size), device)
-    return torch.from_numpy(found)

@@ -20,10 +20,12 @@ from discern.evaluate.evaluate import accuracy, measure
 from discern.log import Run
 from discern.models.public import load_start
 from discern.models.weights import Bundle, save_bundle
+from discern.objectives.supervised import Supervised
 from discern.recipes import images
 from discern.recipes.certainty import learn_certainty
 from discern.recipes.codes import learn_class_codes
 from discern.recipes.fit import AUTO, fitted
+from discern.recipes.head import fit_head
 from discern.recipes.prepare import (
     Parts,
     divide,
@@ -157,8 +159,7 @@ def configured(
             backbone=start.model.config.backbone,
             data=replace(config.data, preprocess=preprocess),
         )
-        if start.public:
-            config = images.from_public(config)
+        config = images.from_public(config) if start.public else images.from_own(config)
     config = images.for_stem(config, overrides)
     if batch is None:
         config = images.for_device(config, overrides)
@@ -242,6 +243,9 @@ def _train(
     if base is not None and not parts.several:
         learn_class_codes(base, sets, len(parts.classes), config.seed)
     objective = build_objective(config, base, len(parts.classes))
+    if base is not None and not parts.several:
+        assert isinstance(objective, Supervised)
+        fit_head(objective, sets, config.seed)
     average = objective.averages[0][1]
 
     def evaluate() -> dict[str, float]:
