@@ -51,6 +51,7 @@ MASKED_GAN = MaskedGanConfig(
     clip_mask_ratio=0.75,
     block_chance=0.5,
     reconstruction=0.5,
+    reconstruction_chance=1.0,
     reconstruction_share=0.5,
     opening=0.1,
     opened_mask_ratio=0.25,

@@ -70,6 +70,7 @@ def masked_gan(
     """A MaskedGan of two views whose every term is on in every step."""
     discriminator, generator = players(seed, detach_patch=detach_patch, stem=stem)
     always = {"adversary_start": -1.0, "adversary_chance": 1.0, "code_chance": 1.0, "opening": 0.0}
+    always |= {"reconstruction_chance": 1.0, "reconstruction_share": 0.5}
     always |= {"mask_ratio": 0.65, "clip_mask_ratio": 0.75, "window": 1.0}
     config = MaskedGanConfig(**(always | {"views": 2, "projection": 16} | settings))
     return MaskedGan(config, discriminator, generator, view(), view(MASKED))

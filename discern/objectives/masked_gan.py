@@ -60,7 +60,10 @@ class MaskedGanConfig:
     window: float = 0.5
     block_chance: float = 0.5  # of masking in squares of 2 x 2 tokens
     reconstruction: float = 0.25
-    reconstruction_share: float = 0.5  # of the batch is decoded
+    # of a step: where steps are turned (Muon), all that asks anything of the encoder turns it, how
+    # little it may count; what asks seldom disturbs the contrast less
+    reconstruction_chance: float = 0.25
+    reconstruction_share: float = 1.0  # of the batch is decoded
     view: float = 1.0
     views: int = 8  # of each item; 1 where `view` is 0
     temperature: float = 0.1
@@ -143,7 +146,7 @@ class MaskedGan(Objective):
         if config.view > 0:
             view = self._view_loss(features, seen, views)
             total, parts["view"] = total + config.view * view, view.detach()
-        if config.reconstruction > 0:
+        if config.reconstruction > 0 and chance(config.reconstruction_chance, rng):
             count = _share(len(batch.clip), config.reconstruction_share)
             reconstruction = self._reconstruction_loss(seen, features, mask, count, rng)
             total = total + config.reconstruction * reconstruction

@@ -39,7 +39,12 @@ SEMI_TIMES = 2.0  # as much from scratch
 MATRIX_FACTOR = 50.0  # where a stem is deep
 # where views are not small parts as sharp as the whole, but few and zoomed: nothing else was
 # measured with clips and other stems
-ZOOMED: dict[str, Any] = {"views": 4, "opening": 0.2}
+ZOOMED: dict[str, Any] = {
+    "views": 4,
+    "opening": 0.2,
+    "reconstruction_chance": 1.0,
+    "reconstruction_share": 0.5,
+}
 # where a stem costs little: most tokens are hidden, instead of views cut to windows
 DROPPED: dict[str, Any] = {"mask_ratio": 0.65, "clip_mask_ratio": 0.75, "window": 1.0}
 DROP_PATH = 0.1  # while tuning
@@ -71,6 +76,7 @@ def mae() -> RunConfig:
         window=1.0,
         opening=0.0,
         reconstruction=1.0,
+        reconstruction_chance=1.0,
         reconstruction_share=1.0,
         view=0.0,
         patch_adversary=0.0,

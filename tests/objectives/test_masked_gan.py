@@ -229,6 +229,14 @@ def test_an_average_that_judges_learns_no_statistics_from_it(asked: dict[str, An
         assert value.equal(before[name]), name
 
 
+def test_reconstruction_now_and_then() -> None:
+    objective, items, draw = _only("reconstruction", reconstruction_chance=0.25), batch(2), rng()
+    often = sum(
+        "reconstruction" in objective.loss("both", items, draw, 0.5).parts for _ in range(80)
+    )
+    assert 10 < often < 32  # of 80, 20 on average
+
+
 def test_no_adversary_before_its_time_nor_when_it_was_silenced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
