@@ -60,8 +60,8 @@ class MaskedGanConfig:
     window: float = 0.5
     block_chance: float = 0.5  # of masking in squares of 2 x 2 tokens
     reconstruction: float = 0.25
-    # of a step: where steps are turned (Muon), all that asks anything of the encoder turns it, how
-    # little it may count; what asks seldom disturbs the contrast less
+    # of a step: where steps are turned (Muon) a small weight turns as far as a large one, so that
+    # only being rare makes painting count less
     reconstruction_chance: float = 0.25
     reconstruction_share: float = 1.0  # of the batch is decoded
     view: float = 1.0

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from discern.cli import main
+from discern.data.augment import VIEW
+from discern.data.synthetic import DigitsConfig, write_digits
 from discern.recipes import images
 from discern.recipes.train import configured
 from discern.train.run import RunConfig
@@ -126,3 +128,19 @@ def test_a_pretraining_knows_the_stem_that_it_will_have(tmp_path: Path) -> None:
     settings = json.loads((out / "config.json").read_text())["settings"]
     assert settings["optim"]["matrix_factor"] == images.MATRIX_FACTOR
     assert settings["masked_gan"]["window"] == images.masked_gan().masked_gan.window
+
+
+@pytest.mark.parametrize("clips", [4, 0])
+def test_images_show_sharp_parts_and_clips_few_zoomed_views(tmp_path: Path, clips: int) -> None:
+    shape = DigitsConfig(train_clips=clips, test_clips=clips, frames=4, images=40)
+    digits, out = write_digits(tmp_path / "data", config=shape), tmp_path / "run"
+    words = pretrain_words(digits, out, 1, "backbone.stem=deep", "view.hue=0.25")
+    assert main(words) == 0
+    settings = json.loads((out / "config.json").read_text())["settings"]
+    found = settings["masked_gan"]["views"], settings["masked_gan"]["opening"]
+    assert settings["view"]["hue"] == 0.25
+    assert settings["masked_gan"]["window"] == 0.5
+    if clips:
+        assert (*found, settings["view"]["scale"]) == (4, 0.2, list(VIEW.scale))
+    else:
+        assert (*found, settings["view"]["scale"]) == (8, 0.0, [1.0, 1.0])
