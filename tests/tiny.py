@@ -209,3 +209,14 @@ def random_sets(
             chosen.memory = pixels(count, stored, side=side).permute(0, 2, 3, 4, 1).numpy()
             found[kind] = chosen
     return found
+
+
+def two_lights() -> dict[Kind, ClipSet]:
+    """Dark items of class 0 and bright ones of class 1, images and clips."""
+    sets = random_sets(images=30, clips=12)
+    for items in sets.values():
+        items.labels = np.arange(len(items)) % 2
+        assert items.memory is not None
+        light = 180 * items.labels.reshape(-1, 1, 1, 1, 1)
+        items.memory = (items.memory // 4 + light).astype(np.uint8)
+    return sets

@@ -161,6 +161,11 @@ class ClipSet:
         chosen.memory = None if self.memory is None else self.memory[positions]
         return chosen
 
+    def some(self, most: int, seed: int) -> ClipSet:
+        """So many items at most, in order; a seed draws the same ones each time."""
+        drawn = np.random.default_rng([seed, 13]).permutation(len(self))[:most]
+        return self.subset(np.sort(drawn))
+
     def _read_or_next(self, position: int) -> np.ndarray:
         # a file that breaks after it was checked must not end a long run: its neighbour stands in,
         # the next one of the same class, since the label stays

@@ -7,19 +7,18 @@ smoothness, which needs none (Carmon et al. 2019; Zhai et al. 2019).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from discern.clip import Batch
 from discern.models.classifier import Classifier
 from discern.objectives.invented import Inventor
-from discern.objectives.objective import Losses, ramp
+from discern.objectives.objective import Losses, inference, ramp
 from discern.objectives.supervised import Supervised, SupervisedConfig, View
 
 UNIT = 2.0  # pixels of [0, 1], in which sizes are stated, are [-1, 1] in a model
@@ -102,17 +101,6 @@ class Hardened(Supervised):
         """The clip, changed by at most `eps` so that the loss grows most."""
         with inference(self.classifier):  # dropped paths would hide where it is weak
             return worst_change(loss, clip.detach(), eps, self.harden, rng)
-
-
-@contextmanager
-def inference(module: nn.Module) -> Iterator[None]:
-    """Nothing is dropped inside."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:

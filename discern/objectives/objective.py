@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -75,3 +77,14 @@ def ramp(progress: float, start: float, length: float = 0.1) -> float:
     if progress < start:
         return 0.0
     return min(1.0, (progress - start) / length) if length > 0 else 1.0
+
+
+@contextmanager
+def inference(module: nn.Module) -> Iterator[None]:
+    """Nothing is dropped inside."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ def settle_codes(model: Model, sets: Mapping[Kind, ClipSet], seed: int) -> None:
     if model.coder is None:
         return
     for kind, items in sets.items():
-        model.coder.settle(_pooled(model, _some(items, seed)), kind is Kind.CLIP)
+        model.coder.settle(_pooled(model, items.some(MOST, seed)), kind is Kind.CLIP)
 
 
 def learn_class_codes(model: Model, sets: Mapping[Kind, ClipSet], classes: int, seed: int) -> None:
@@ -31,16 +30,11 @@ def learn_class_codes(model: Model, sets: Mapping[Kind, ClipSet], classes: int, 
     codes: list[Tensor] = []
     labels: list[Tensor] = []
     for kind, items in sets.items():
-        some = _some(items, seed)
+        some = items.some(MOST, seed)
         with torch.no_grad():
             codes.append(model.coder(_pooled(model, some), kind is Kind.CLIP))
         labels.append(torch.from_numpy(some.labels))
     model.coder.learn_classes(torch.cat(codes), torch.cat(labels), classes)
-
-
-def _some(items: ClipSet, seed: int) -> ClipSet:
-    order = np.random.default_rng([seed, 13]).permutation(len(items))[:MOST]
-    return items.subset(np.sort(order))
 
 
 def _pooled(model: Model, items: ClipSet) -> Tensor:

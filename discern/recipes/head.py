@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,11 +17,11 @@ from torch.nn import functional as F
 from discern.clip import Kind
 from discern.data.clipset import ClipSet
 from discern.models.classifier import Classifier
-from discern.objectives.hardened import inference
+from discern.objectives.objective import inference
 from discern.objectives.supervised import Supervised
 from discern.predict import features
 
-MOST = 2000  # items, over all kinds: a second or two; with more labels the head soon learns itself
+MOST = 2000  # items of a kind: with more labels the head soon learns by itself
 STEPS, RATE, DECAY = 200, 1e-2, 0.05  # of AdamW, on all items at once
 
 
@@ -44,11 +43,9 @@ def fit_head(objective: Supervised, sets: Mapping[Kind, ClipSet], seed: int) -> 
 
 def _seen(classifier: Classifier, sets: Mapping[Kind, ClipSet], seed: int) -> tuple[Tensor, Tensor]:
     """What the head judges by, and the labels.  -> [N, D], [N]"""
-    share = min(1.0, MOST / sum(map(len, sets.values())))
     found, labels = [], []
     for items in sets.values():
-        order = np.random.default_rng([seed, 14]).permutation(len(items))
-        some = items.subset(np.sort(order[: max(1, round(share * len(items)))]))
+        some = items.some(MOST, seed)
         found.append(features(lambda clip: classifier.features(clip).pooled.float(), some))
         labels.append(torch.from_numpy(some.labels))
     return torch.cat(found), torch.cat(labels)

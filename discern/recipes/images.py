@@ -32,7 +32,7 @@ TEACHER_DECAY = 0.99  # an average over many steps knows less than the network t
 # times as large, of small frames: of few of them a GPU does little but wait for its processor;
 # large ones keep it busy, and fill its memory
 GPU_PRETRAIN, GPU_TRAIN = 8, 4
-GPU_PIXELS = 2048 * 32 * 32  # of a frame of each view in a batch that is made larger, at most
+GPU_PIXELS = 2048 * 32 * 32  # of a frame of all views in a batch that is made larger, at most
 # below, and on clips, it was not seen to help: in the half minute of the demo it lost 20 points
 SEMI_MINUTES, SEMI_STEPS = 2.0, 500
 SEMI_TIMES = 2.0  # as much from scratch
@@ -191,21 +191,24 @@ def for_stem(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
 
     There AdamW does for all, and pre-training drops tokens.
     """
-    wanted = configuration.override(config, overrides)
-    terms = wanted.masked_gan
-    if wanted.backbone.stem == "deep":
+    if configuration.override(config, overrides).backbone.stem == "deep":
         return config
     config = replace(config, optim=replace(config.optim, matrix_factor=0.0))
-    if wanted.objective != "masked_gan" or terms.view == 0:
+    if not _compares_views(config, overrides):
         return config
-    config = zoomed(config)
+    config = zoomed(config, overrides)
     return replace(config, masked_gan=replace(config.masked_gan, **DROPPED))
 
 
-def zoomed(config: RunConfig) -> RunConfig:
-    """The pre-training, few views of each item, zoomed where they are not already, whole at the
-    end.
-    """
+def _compares_views(config: RunConfig, overrides: Sequence[str]) -> bool:
+    wanted = configuration.override(config, overrides)
+    return wanted.objective == "masked_gan" and wanted.masked_gan.view > 0
+
+
+def zoomed(config: RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration; where it compares views these are few, zoomed and, at the end, whole."""
+    if not _compares_views(config, overrides):
+        return config
     scale = VIEW.scale if config.view.scale == (1.0, 1.0) else config.view.scale
     terms = replace(config.masked_gan, **ZOOMED)
     return replace(config, view=replace(config.view, scale=scale), masked_gan=terms)

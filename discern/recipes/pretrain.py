@@ -88,7 +88,7 @@ def pretrain(
             config = images.from_public(config)
     config = images.for_stem(config, overrides)
     if any(item.kind is not Kind.IMAGE for item in source.items):
-        config = images.zoomed(config)
+        config = images.zoomed(config, overrides)
     config = images.for_device(config, overrides)
     config = configuration.override(config, overrides)
     config = replace(config, loop=budgeted(config.loop, minutes, steps, images.PRETRAIN_MINUTES))

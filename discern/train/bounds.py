@@ -63,8 +63,15 @@ SHARES = {
     *("backdrop", "margin", "evaluation_share", "gaussian_noise"),
     *("erase_area", "translate", "hue", "block_chance", "reconstruction_share", "mix_chance"),
     *("adversary_start", "adversary_share", "adversary_chance", "code_share", "code_chance"),
-    "reconstruction_chance",
-    *("noise_share", "penalty_share", "opening", "start", "threshold", "alignment"),
+    *(
+        "reconstruction_chance",
+        "noise_share",
+        "penalty_share",
+        "opening",
+        "start",
+        "threshold",
+        "alignment",
+    ),
     *(
         "generated",
         "fake_share",

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from discern.clip import Kind
-from discern.data.clipset import ClipSet
 from discern.errors import UsageError
 from discern.models.backbone import BackboneConfig
 from discern.models.generator import GeneratorConfig
@@ -18,7 +15,7 @@ from discern.models.weights import load_bundle, save_bundle
 from discern.recipes.codes import learn_class_codes, settle_codes
 from discern.recipes.generate import generate
 from discern.recipes.samples import draw
-from tests.tiny import random_sets
+from tests.tiny import two_lights
 
 
 def _model(classes: int = 0, coder: bool = True) -> Model:
@@ -29,20 +26,8 @@ def _model(classes: int = 0, coder: bool = True) -> Model:
     return Model(shape).eval()
 
 
-def _two_lights() -> dict[Kind, ClipSet]:
-    """Dark items of class 0 and bright ones of class 1, images and clips."""
-    sets = random_sets(images=30, clips=12)
-    for items in sets.values():
-        items.labels = np.arange(len(items)) % 2
-        assert items.memory is not None
-        items.memory = (items.memory // 4 + 180 * items.labels.reshape(-1, 1, 1, 1, 1)).astype(
-            np.uint8
-        )
-    return sets
-
-
 def test_classes_have_codes_of_their_own() -> None:
-    model, sets = _model(), _two_lights()
+    model, sets = _model(), two_lights()
     settle_codes(model, sets, seed=0)
     learn_class_codes(model, sets, 2, seed=0)
     assert model.coder is not None and model.coder.classes == 2
@@ -56,7 +41,7 @@ def test_classes_have_codes_of_their_own() -> None:
 def test_a_bundle_keeps_them(tmp_path: Path) -> None:
     model = _model(classes=2)
     assert model.coder is not None
-    learn_class_codes(model, _two_lights(), 2, seed=0)
+    learn_class_codes(model, two_lights(), 2, seed=0)
     folder = tmp_path / "model"
     size = {"height": 16, "width": 16}
     save_bundle(folder, model, labels=["dark", "bright"], preprocess=size, made={})

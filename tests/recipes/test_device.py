@@ -11,6 +11,7 @@ import pytest
 from discern.cli import main
 from discern.data.augment import VIEW
 from discern.data.synthetic import DigitsConfig, write_digits
+from discern.objectives.masked_gan import MaskedGanConfig
 from discern.recipes import images
 from discern.recipes.train import configured
 from discern.train.run import RunConfig
@@ -118,6 +119,15 @@ def test_matrices_are_turned_where_a_stem_is_deep() -> None:
         recipe = images.recipe(name)
         assert images.for_stem(recipe).optim.matrix_factor == images.MATRIX_FACTOR
         assert images.for_stem(recipe, ["backbone.stem=conv"]).optim.matrix_factor == 0
+
+
+def test_what_compares_no_views_is_not_zoomed() -> None:
+    for recipe in (images.mae(), images.gan(), images.supervised()):
+        assert images.zoomed(recipe) == recipe
+    alone = replace(images.masked_gan(), masked_gan=MaskedGanConfig(view=0.0))
+    assert images.zoomed(alone) == alone
+    assert images.zoomed(images.masked_gan(), ["masked_gan.view=0"]) == images.masked_gan()
+    assert images.zoomed(images.masked_gan()) != images.masked_gan()
 
 
 def test_a_pretraining_knows_the_stem_that_it_will_have(tmp_path: Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from discern.cli import main
-from discern.clip import Kind
 from discern.data.clipset import ClipSet
 from discern.evaluate.evaluate import accuracy
 from discern.models.backbone import Backbone
@@ -21,7 +19,7 @@ from discern.recipes import head as heads
 from discern.recipes.head import fit_head
 from discern.recipes.images import OWN_MATRIX_FACTOR, OWN_SEMI_START
 from tests.faults.killing import pretrain_words, write_pictures
-from tests.tiny import backbone_config, pixels, random_sets, view
+from tests.tiny import backbone_config, pixels, two_lights, view
 
 
 def _objective(scale: float = 0.0) -> Supervised:
@@ -32,19 +30,9 @@ def _objective(scale: float = 0.0) -> Supervised:
     return Supervised(SupervisedConfig(), classifier, view())
 
 
-def _dark_and_light(images: int = 40, clips: int = 12) -> dict[Kind, ClipSet]:
-    sets = random_sets(images, clips)
-    for items in sets.values():
-        assert items.memory is not None
-        items.labels = np.arange(len(items)) % 2
-        light = 180 * items.labels.reshape(-1, 1, 1, 1, 1)
-        items.memory = (items.memory // 4 + light).astype(np.uint8)
-    return sets
-
-
 @pytest.mark.parametrize("scale", [0.0, 16.0])
 def test_it_knows_the_items_and_the_encoder_stays(scale: float) -> None:
-    objective, sets = _objective(scale), _dark_and_light()
+    objective, sets = _objective(scale), two_lights()
     objective.train()
     encoder = objective.classifier.backbone
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -69,15 +57,15 @@ def test_the_same_head_each_time_and_of_so_many_items_at_most(
         seen.append(len(items))
         return features(encode, items)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(heads, "MOST", 26)
+    monkeypatch.setattr(heads, "MOST", 10)
     monkeypatch.setattr(heads, "features", counted)
     found = []
     for seed in (3, 3, 4):
         objective = _objective()
-        fit_head(objective, _dark_and_light(), seed)
+        fit_head(objective, two_lights(), seed)
         found.append(objective.classifier.head.weight)
     assert found[0].equal(found[1]) and not found[0].equal(found[2])
-    assert seen == [20, 6] * 3  # of 40 images and 12 clips
+    assert seen == [10, 10] * 3  # of 30 images and 12 clips
 
 
 def test_training_begins_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
