@@ -166,16 +166,6 @@ class MaskedGan(Objective):
                 total, parts = total + config.time_fakes * motion, parts | said
         return Losses(total=total, parts=parts)
 
-    def as_used(self, clip: Tensor, rng: torch.Generator) -> Tensor:
-        """In windows where nothing else was ever seen.
-
-        Weights that learned from parts were seen to give poorer features with the statistics of
-        whole items, which have fewer edges; for whole items too.
-        """
-        if self.config.opening == 0:
-            clip = self._part(clip, rng)
-        return super().as_used(clip, rng)
-
     def _plays_now(self, strength: float, rng: torch.Generator) -> bool:
         config = self.config
         if strength == 0 or not plays(config) or not chance(config.adversary_chance, rng):
@@ -186,11 +176,9 @@ class MaskedGan(Objective):
         """Views of each item; before the opening, of a window of its own."""
         clip = clip.repeat(views, *(1,) * (clip.ndim - 1))
         if progress < 1.0 - self.config.opening:
-            clip = self._part(clip, rng)
+            patch = self.discriminator.backbone.config.patch
+            clip = window(clip, self.config.window, patch, rng)
         return self.view(clip, rng) if self.config.view > 0 else self.masked(clip, rng)
-
-    def _part(self, clip: Tensor, rng: torch.Generator) -> Tensor:
-        return window(clip, self.config.window, self.discriminator.backbone.config.patch, rng)
 
     def _mask(self, clip: Tensor, rng: torch.Generator, progress: float = 0.0) -> Mask:
         config, is_clip = self.config, clip.shape[2] > 1
