@@ -198,9 +198,10 @@ def test_alone_nothing_is_exchanged() -> None:
 @pytest.mark.timeout(300)
 def test_several_processes_share_the_statistics_of_a_deep_stem(data: Path, tmp_path: Path) -> None:
     for count in (1, 2):
-        line = words(data, tmp_path / f"{count}", 12, "backbone.stem=deep")
+        line = words(data, tmp_path / f"{count}", 8, "backbone.stem=deep")
         finished(launch(count, line))
-    # sums over parts are rounded otherwise, which Adam makes larger where a slope is near 0;
+    # sums over parts are rounded otherwise, which Adam makes larger where a slope is near 0, and
+    # each step what the ones before it did: on some processors twelve are too many for this bound;
     # statistics of each rank's own part would be tenths away
     same(tmp_path / "2", tmp_path / "1", atol=1e-4)
 
