@@ -211,10 +211,10 @@ def _measures(
 ) -> dict[str, Any]:
     """Metrics of calibrated probabilities, and what calibration changed."""
     logits = np.concatenate([one.logits.numpy() for one in seen])
-    after = sure.probabilities(logits)
-    # computed again, the very same would be rounded as its place in memory has it
-    calibrated = sure.temperature is not None
-    before = replace(sure, temperature=None).probabilities(logits) if calibrated else after
+    before, after = (
+        replace(sure, temperature=None).probabilities(logits),
+        sure.probabilities(logits),
+    )
     if sure.several:
         targets = np.concatenate([one.targets for one in sets])
         found = several_metrics(targets, after, classes)

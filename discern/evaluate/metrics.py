@@ -92,7 +92,7 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
 
     The mean over items of |accuracy - confidence| in their bin: Guo et al. 2017, eq. 3.
     """
-    confidence = probabilities.max(1)
+    confidence = probabilities.max(1).astype(np.float64)  # a difference in float32 is rounded
     correct = probabilities.argmax(1) == labels
     gaps = np.bincount(bin_of(confidence, bins), weights=correct - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))

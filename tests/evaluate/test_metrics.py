@@ -132,3 +132,10 @@ def test_area_under_the_curve_is_that_of_scikit_learn() -> None:
     known, unknown = rng.integers(0, 9, 70), rng.integers(2, 12, 50)  # with ties
     expected = roc_auc_score(np.repeat([0, 1], [70, 50]), np.concatenate([known, unknown]))
     assert auroc(known, unknown) == pytest.approx(expected)
+
+
+def test_calibration_error_is_the_same_for_either_precision() -> None:
+    drawn = np.random.default_rng(0)
+    single = drawn.dirichlet(np.ones(4), size=50).astype(np.float32)
+    labels = drawn.integers(0, 4, size=50)
+    assert calibration_error(labels, single) == calibration_error(labels, single.astype(np.float64))
