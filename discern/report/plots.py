@@ -42,6 +42,7 @@ def bars(items: Sequence[Bar], title: str, target: float | None = None) -> Marku
         return left + (right - left) * min(1.0, max(0.0, share))
 
     parts: list[Markup] = []
+    values: list[Markup] = []  # over all else, or the target's line would run through them
     for tick in (0, 0.25, 0.5, 0.75, 1):
         parts.append(_line(at(tick), top, at(tick), bottom, "grid"))
         parts.append(
@@ -75,9 +76,10 @@ def bars(items: Sequence[Bar], title: str, target: float | None = None) -> Marku
             end = max(end, high)
             parts.append(_line(at(low), middle, at(high), middle, "whisker"))
             parts += [_line(at(x), middle - 5, at(x), middle + 5, "whisker") for x in (low, high)]
-        parts.append(_text(at(end) + 8, middle + 4.5, f"{100 * item.value:.1f}", "value"))
+        values.append(_text(at(end) + 8, middle + 4.5, f"{100 * item.value:.1f}", "value"))
     if target is not None:
         parts.append(_line(at(target), top - 4, at(target), bottom, "target"))
+    parts += values
     text = "; ".join(f"{item.label} {percent(item.value)}" for item in items)
     return _svg(width, bottom + 26, f"{title}: {text}", parts, "chart wide")
 

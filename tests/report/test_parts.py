@@ -73,6 +73,14 @@ def test_bars_say_their_values() -> None:
     assert drawn.count('class="target"') == 1
 
 
+def test_the_line_of_the_target_is_under_the_values() -> None:
+    drawn = bars(
+        [Bar(label=str(value), value=value) for value in (0.5, 0.9)], "Accuracy", target=0.95
+    )
+    assert drawn.count('class="target"') == 1 and drawn.count('class="value"') == 2
+    assert drawn.rindex('class="bar') < drawn.index('class="target"') < drawn.index('class="value"')
+
+
 def test_heat_map_and_pairs() -> None:
     counts = [[5, 0, 1], [3, 7, 0], [0, 0, 0]]
     drawn = heat_map(counts, ["a", "b", "c"], "t")
