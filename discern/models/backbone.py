@@ -53,7 +53,16 @@ class BackboneConfig:
 SIZES: dict[str, dict[str, Any]] = {
     # a quarter of the tokens: learns on slow processors, and its answers are the cheapest
     "pico": {"width": 96, "depth": 4, "heads": 3, "patch": 8, "stem": "conv"},
-    # a small convolutional network before few blocks: learns most in minutes; the second on a GPU
+    # a small convolutional network before few blocks: learns most in minutes; the first costs least
+    # of all in use, the last is for a GPU
+    "hybrid_pico": {
+        "width": 64,
+        "depth": 1,
+        "heads": 2,
+        "patch": 8,
+        "stem": "deep",
+        "poolings": 2,
+    },
     "hybrid": {"width": 128, "depth": 2, "heads": 4, "patch": 8, "stem": "deep"},
     "hybrid_small": {"width": 384, "depth": 4, "heads": 6, "patch": 8, "stem": "deep"},
     "nano": {"width": 128, "depth": 4, "heads": 4, "patch": 4, "stem": "conv"},

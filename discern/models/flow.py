@@ -13,6 +13,9 @@ SCALES = 3  # each of half the pixels a side of the one before
 SIDE = 64  # pixels: larger frames are averaged down to it first
 WINDOW = 1.5  # pixels of a scale: deviation of the Gaussian window in which one motion is sought
 SMOOTH = 0.7  # the same, of frames before they are compared
+# weights of a window below it are none: times what hardly changes they would be so small that
+# processors take many times as long for a product
+FAINT = 1e-9
 STILL = 1e-4  # squared grey values: where less texture is, nothing seems to move
 FAR = 2.0  # pixels of a scale: beyond, the linear model has no say
 
@@ -74,4 +77,5 @@ def smoothed(x: Tensor, deviation: float) -> Tensor:
 def _gaussian(length: int, deviation: float, like: Tensor) -> Tensor:
     """[length, length], rows sum to one, so that the rim stays as bright as the rest"""
     place = torch.arange(length, device=like.device, dtype=like.dtype) / deviation
-    return (-0.5 * (place.unsqueeze(0) - place.unsqueeze(1)).square()).softmax(dim=1)
+    weights = (-0.5 * (place.unsqueeze(0) - place.unsqueeze(1)).square()).softmax(dim=1)
+    return weights.masked_fill(weights < FAINT, 0.0)

@@ -10,7 +10,16 @@ from torch.nn import functional as F
 from discern.baselines import motion
 from discern.errors import ConfigError
 from discern.models.backbone import Backbone, BackboneConfig
-from discern.models.flow import FAR, SCALES, SIDE, SMOOTH, WINDOW, optical_flow
+from discern.models.flow import (
+    FAR,
+    SCALES,
+    SIDE,
+    SMOOTH,
+    STILL,
+    WINDOW,
+    _gaussian,
+    optical_flow,
+)
 from discern.models.stem import ConvStem
 
 RIM = 6  # pixels in which something comes in from beyond the frame
@@ -142,3 +151,16 @@ def test_a_stem_of_16_bits_looks_at_it() -> None:
     whole, halved = stem(clip), stem.bfloat16()(clip.bfloat16())
     assert halved.dtype == torch.bfloat16
     torch.testing.assert_close(halved.float(), whole, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("deviation", [SMOOTH, WINDOW])
+@pytest.mark.parametrize("length", [2, 12, 48, SIDE])
+def test_no_weight_is_so_small_that_processors_slow_down(length: int, deviation: float) -> None:
+    """Times a number as small as a faint change the product must not lose its leading bit."""
+    weights = _gaussian(length, deviation, torch.zeros(1))
+    assert torch.allclose(weights.sum(dim=1), torch.ones(length))
+    faintest = weights[weights > 0].min()
+    assert faintest * STILL**2 > torch.finfo(torch.float32).tiny
+    place = torch.arange(length) / deviation
+    whole = (-0.5 * (place[:, None] - place[None]).square()).softmax(dim=1)
+    assert (weights - whole).abs().max() < 1e-9
