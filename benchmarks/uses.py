@@ -27,14 +27,16 @@ class Use:
     pico_words: tuple[str, ...] = ("--size", "pico")
 
 
-def arguments(about: str | None, kinds: Sequence[str] = ()) -> argparse.Namespace:
+def arguments(
+    about: str | None, kinds: Sequence[str] = (), minutes: float = 25.0
+) -> argparse.Namespace:
     """What such a table is told; all that follows uses one thread.
 
     Of several `kinds` of trainings it may be told to leave some for a later run.
     """
     assert about is not None
     parser = argparse.ArgumentParser(description=about.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=25.0)
+    parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument(

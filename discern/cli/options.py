@@ -63,7 +63,7 @@ Steps = Annotated[
 Size = Annotated[
     str | None,
     typer.Option(
-        "--size", metavar="S", help="pico, hybrid, nano, micro, tiny, small, base, large or auto."
+        "--size", metavar="S", help="hybrid_pico, hybrid, hybrid_small, base, large, ... or auto."
     ),
 ]
 Batch = Annotated[

@@ -51,10 +51,8 @@ class BackboneConfig:
 
 # timm's names and widths from `tiny` on, so that speed compares like for like
 SIZES: dict[str, dict[str, Any]] = {
-    # a quarter of the tokens: learns on slow processors, and its answers are the cheapest
-    "pico": {"width": 96, "depth": 4, "heads": 3, "patch": 8, "stem": "conv"},
-    # a small convolutional network before few blocks: learns most in minutes; the first costs least
-    # of all in use, the last is for a GPU
+    # a small convolutional network before few blocks learns most in minutes: answers of the first
+    # cost least of all, and the last is for a GPU
     "hybrid_pico": {
         "width": 64,
         "depth": 1,
@@ -65,6 +63,8 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "hybrid": {"width": 128, "depth": 2, "heads": 4, "patch": 8, "stem": "deep"},
     "hybrid_small": {"width": 384, "depth": 4, "heads": 6, "patch": 8, "stem": "deep"},
+    # a quarter of the tokens of the next one
+    "pico": {"width": 96, "depth": 4, "heads": 3, "patch": 8, "stem": "conv"},
     "nano": {"width": 128, "depth": 4, "heads": 4, "patch": 4, "stem": "conv"},
     "micro": {"width": 192, "depth": 6, "heads": 3, "patch": 4, "stem": "conv"},
     "tiny": {"width": 192, "depth": 12, "heads": 3, "patch": 4, "stem": "conv"},

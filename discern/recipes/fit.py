@@ -30,8 +30,8 @@ AUTO = "auto"
 ENOUGH = {True: 1500, False: 600}  # steps of a pre-training, and of a tuning
 CLIPS = 16  # of a trial, where there are clips alone
 
-# in the same minutes those with a deep stem learned more than `nano` and `small`
-NEVER_CHOSEN = {"nano", "micro", "tiny", "small"}
+# in the same minutes those with a deep stem learned more than `pico`, `nano` and `small`
+NEVER_CHOSEN = {"pico", "nano", "micro", "tiny", "small"}
 Timer = Callable[[RunConfig, Kind], float]  # seconds of one step
 Shape = Callable[[RunConfig], RunConfig]  # canvas and patch for a source
 

@@ -289,7 +289,7 @@ ABSURD: list[tuple[list[str], str]] = [
     (["--labels", "0"], "--labels"),
     (["--patience", "0"], "--patience"),
     (["--seed", "-1"], "--seed"),
-    (["--size", "enormous"], "--size enormous: there are pico, hybrid, hybrid_small"),
+    (["--size", "enormous"], "--size enormous: there are hybrid_pico, hybrid, hybrid_small"),
     (["--target-accuracy", "95"], "write 0.95 for 95 %"),
     (["--set", "backbone.patch=0"], "backbone.patch: 0 must be 1 to"),
     (["--set", "backbone.patch=7"], "data.preprocess.height: 8 is no multiple of the patch (7)"),

@@ -28,7 +28,7 @@ def tried(size: str) -> RunConfig:
 @pytest.mark.parametrize(
     ("minutes", "size"),
     [
-        (0.1, "pico"),
+        (0.1, "hybrid_pico"),
         (2.6, "hybrid"),
         (20, "hybrid"),
         (25, "hybrid_small"),
@@ -51,7 +51,7 @@ def test_what_does_not_fit_the_memory_ends_the_search() -> None:
         return 1e-6
 
     assert fit.chosen(tried, Kind.IMAGE, 60, 1500, full) == "hybrid"
-    assert asked == [96, 128, 384]
+    assert asked == [64, 128, 384]
 
 
 def test_a_step_of_a_trial_is_one_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
