@@ -73,3 +73,27 @@ def _printed(program: str, way: str) -> dict[str, int]:
         )
         for how in ("plain", way)
     }
+
+
+HOLES = """
+import ctypes, sys
+from discern.heap import give_back
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+blocks = [libc.malloc(ctypes.c_size_t(60_000)) for _ in range(1000)]  # from the heap
+for block in blocks:
+    ctypes.memset(block, 1, 60_000)
+before = held()
+for block in blocks[:-1]:  # what is left stands on top of all the others
+    libc.free(block)
+assert "give" not in sys.argv or give_back()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_what_was_freed_below_a_block_in_use_is_given_back() -> None:
+    found = _printed(HOLES, "give")
+    assert found["give"] > 50_000_000 > 10_000_000 > found["plain"], found

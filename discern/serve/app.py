@@ -20,6 +20,7 @@ from starlette.formparsers import MultiPartException
 
 from discern._version import __version__
 from discern.explain.table import EXPLAINERS
+from discern.heap import give_back
 from discern.serve.engine import Engine, Fault, Item
 from discern.serve.gate import FULL, Gate, Gated, Room, refusal
 from discern.serve.metrics import Metrics
@@ -30,6 +31,7 @@ from discern.serve.watch import Watched
 DECODERS = 2  # threads
 SLOW = 4  # explanations and identifications at once; more are sent away
 MOST_TOP = 100
+TIDY_SECONDS = 30.0  # after which memory that was freed is given back
 POLICY = (
     "default-src 'none'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
@@ -47,7 +49,9 @@ def make_app(config: ServeConfig) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        tidier = asyncio.create_task(tidied())
         yield
+        tidier.cancel()
         engine.queue.close()
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -58,6 +62,12 @@ def make_app(config: ServeConfig) -> FastAPI:
     app.state.gate = Gate(config, metrics, room)
     app.add_middleware(Gated, gate=app.state.gate)
     page = resources.files("discern.serve").joinpath("page/index.html").read_text("utf-8")
+
+    async def tidied() -> None:
+        """Memory goes back again and again, in a thread that decodes, for some milliseconds."""
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            await asyncio.get_running_loop().run_in_executor(pool, give_back)
 
     async def given(request: Request) -> tuple[bytes, Item]:
         data = await body_of(request, config)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -268,3 +270,21 @@ def test_tokens_are_read_from_files(tmp_path: Path) -> None:
         read_token(file)
     with pytest.raises(UsageError, match="missing"):
         read_token(tmp_path / "missing")
+
+
+def test_freed_memory_is_given_back_again_and_again(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from discern.serve import app as service
+
+    given: list[str] = []
+    monkeypatch.setattr(service, "TIDY_SECONDS", 0.01)
+    monkeypatch.setattr(service, "give_back", lambda: given.append(threading.current_thread().name))
+    with TestClient(make_app(ServeConfig(model=str(model))), base_url="http://localhost") as client:
+        ends = time.monotonic() + 10
+        while len(given) < 3 and time.monotonic() < ends:
+            assert client.get("/health").status_code == 200
+    assert len(given) >= 3 and all(name.startswith("decode") for name in given)
+    counted = len(given)
+    time.sleep(0.1)
+    assert len(given) <= counted + 1  # it ends with the service
