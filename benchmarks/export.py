@@ -31,7 +31,7 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from few_labels import HERE, commit, hardware, interval, unpacked, versions  # noqa: E402
-from peers import timm_vit  # noqa: E402
+from peers import our_shape, timm_vit  # noqa: E402
 from rounds import one_core  # noqa: E402
 
 from discern.clip import Kind  # noqa: E402
@@ -39,7 +39,6 @@ from discern.errors import GateError  # noqa: E402
 from discern.export.graph import Graph, example  # noqa: E402
 from discern.export.run import RUNNERS, openvino_capabilities  # noqa: E402
 from discern.export.writers import SUFFIXES, WRITERS  # noqa: E402
-from discern.models.backbone import SIZES, BackboneConfig  # noqa: E402
 from discern.models.model import Model, ModelConfig  # noqa: E402
 from discern.models.weights import load_bundle, save_bundle  # noqa: E402
 from discern.recipes.export import PRECISIONS, export  # noqa: E402
@@ -58,11 +57,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None, help="a trained run")
     parser.add_argument("--source", type=Path, default=None, help="labelled items it is judged on")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
+    parser.add_argument("--json", type=Path, default=TABLE, help="of this kind of processor")
     args = parser.parse_args()
     if (args.model is None) != (args.source is None):
         parser.error("--model and --source go together")
     load = os.getloadavg()[0]
-    found: dict[str, Any] = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    found: dict[str, Any] = json.loads(args.json.read_text()) if args.json.exists() else {}
     for name in args.parity:
         with tempfile.TemporaryDirectory() as home:
             found.setdefault("parity", {})[name] = parity(Path(home), unpacked(name, args.out))
@@ -92,14 +92,15 @@ def main() -> None:
         "versions": versions() | also,
         "hardware": hardware(),
     }
-    TABLE.write_text(json.dumps(found, indent=1) + "\n")
+    args.json.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 
 def shown(args: argparse.Namespace) -> str:
     """The command, without the paths of this machine."""
     text = " ".join(["python", "benchmarks/export.py", *sys.argv[1:]])
-    for path, name in ((args.model, "RUN"), (args.source, "FOLDER"), (args.out, "OUT")):
+    named = ((args.model, "RUN"), (args.source, "FOLDER"), (args.out, "OUT"))
+    for path, name in (*named, (args.json.parent, "benchmarks/results")):
         text = text if path is None else text.replace(str(path), name)
     return text
 
@@ -120,8 +121,7 @@ def cost(home: Path, model: Path, source: Path) -> dict[str, Any]:
 
 def a_bundle(folder: Path, size: str, side: int, patch: int) -> Path:
     torch.manual_seed(0)
-    shape = SIZES[size]
-    backbone = BackboneConfig(**shape, patch=patch)
+    backbone = our_shape(size, patch)
     model = Model(ModelConfig(backbone=backbone, classes=CLASSES)).eval()
     labels = [f"class {number}" for number in range(CLASSES)]
     fit = {"height": side, "width": side}

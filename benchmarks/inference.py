@@ -25,14 +25,13 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from few_labels import HERE, commit, hardware, versions  # noqa: E402
-from peers import timm_vit  # noqa: E402
+from peers import our_shape, timm_vit  # noqa: E402
 from rounds import interleaved, one_core, summary, times_faster  # noqa: E402
 
 from discern.clip import Batch, Kind  # noqa: E402
 from discern.data.badfiles import BadFiles  # noqa: E402
 from discern.data.loader import evaluation_batches  # noqa: E402
 from discern.evaluate.evaluate import measured_sets  # noqa: E402
-from discern.models.backbone import SIZES, BackboneConfig  # noqa: E402
 from discern.models.model import Model, ModelConfig  # noqa: E402
 from discern.predict import forward, load  # noqa: E402
 from discern.scale.precision import Precision, autocast, probe_precision  # noqa: E402
@@ -111,9 +110,8 @@ def case(
     size: str, side: int, patch: int, count: int, times: int, precisions: list[str], rounds: int
 ) -> dict[str, Any]:
     """Milliseconds of a batch, and how many times faster ours is."""
-    shape = SIZES[size]
     torch.manual_seed(0)
-    backbone = BackboneConfig(**shape, patch=patch)
+    backbone = our_shape(size, patch)
     ours = Model(ModelConfig(backbone=backbone, classes=CLASSES)).eval()
     peer = timm_vit(size, side, patch, CLASSES).eval()
     pixels = Batch(clip=torch.randint(0, 256, (count, 3, 1, side, side), dtype=torch.uint8))

@@ -7,7 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from discern.models.backbone import SIZES
+from discern.models.backbone import SIZES, BackboneConfig
+
+
+def our_shape(size: str, patch: int) -> BackboneConfig:
+    """Ours of a size, with patches as large as the peer's."""
+    return BackboneConfig(**(SIZES[size] | {"patch": patch}))
 
 
 def timm_vit(size: str, side: int, patch: int, classes: int, **more: Any) -> Any:
