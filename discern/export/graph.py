@@ -1,7 +1,7 @@
 """What is exported: a tuned model as one plain graph, from the pixels of prepared frames on.
 
 uint8 [B, T, h, w, 3] -> probabilities [B, K], logits [B, K], features [B, D] and, for a guard,
-stem [B, D] and where it asks the discriminator verdict [B]
+stem [B, L] and where it asks the discriminator verdict [B]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The one encoder for images and clips.
 
-clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D], stem [B, N, D])
+clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D], early [B, ...])
 """
 
 from __future__ import annotations
@@ -73,14 +73,17 @@ SIZES: dict[str, dict[str, Any]] = {
     "large": {"width": 1024, "depth": 24, "heads": 16, "patch": 4, "stem": "conv"},
 }
 FRAME_STEMS = ("deep", "conv")
+STILL = 1e-6  # added to the variance of a channel, of which some are the same everywhere
 
 
 class Features(NamedTuple):
-    """What the encoder saw: one vector per token, one for the whole clip, and the tokens before."""
+    """What the encoder saw: one vector per token, one for the whole clip, and what it saw early."""
 
     tokens: Tensor  # [B, N, D]
     pooled: Tensor  # [B, D]
-    stem: Tensor  # [B, N, D], before places and blocks
+    # [B, N, D], the tokens before places and blocks; of a deep stem the map half-way through it,
+    # [B T, C, h, w]
+    early: Tensor
 
 
 class Backbone(nn.Module):
@@ -146,13 +149,30 @@ class Backbone(nn.Module):
 
     def patches(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """The tokens before places and blocks, all or those named by `keep`.  -> [B, N or M, D]"""
+        return self._before(clip, keep)[0]
+
+    def early(self, clip: Tensor) -> Tensor:
+        """What `Features.early` is, without the blocks."""
+        return self._before(clip)[1]
+
+    @property
+    def early_width(self) -> int:
+        """How many numbers `looks` makes of what it saw early."""
+        return (2 if isinstance(self.stem, DeepStem) else 1) * self.config.width
+
+    def _before(self, clip: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         seen = edges(clip) if self.config.sees == "edges" else clip
-        return self.stem(seen, keep)
+        if isinstance(self.stem, DeepStem):
+            tokens, halfway = self.stem.seen(seen, keep)
+            assert halfway is not None
+            return tokens, halfway
+        tokens = self.stem(seen, keep)
+        return tokens, tokens
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Features:
         """Encode all tokens, or those named by `keep` [B, M]; the others cost a stem at most."""
         place = self._positions(self.grid(clip), clip.device)  # [N, D]
-        stem = self.patches(clip, keep)
+        stem, early = self._before(clip, keep)
         x = stem + (place if keep is None else place[keep])
         first = self._first_tokens()
         if first:
@@ -171,7 +191,7 @@ class Backbone(nn.Module):
         if merged is not None:
             tokens = merged.apart(tokens)
         pooled = x[:, 0] if self.config.pool == "class" else tokens.mean(dim=1)
-        return Features(tokens, pooled, stem)
+        return Features(tokens, pooled, early)
 
     @property
     def _first(self) -> int:
@@ -211,6 +231,19 @@ class Backbone(nn.Module):
         if self.registers is not None:
             found.append(self.registers)
         return found
+
+
+def looks(early: Tensor, items: int) -> Tensor:
+    """What an encoder saw early of each of so many items, in few numbers.
+
+    The mean of tokens [B, N, D] -> [B, D]; of a map [B T, C, h, w] the means of its channels and
+    the logarithms of their deviations -> [B, 2 C], which tell textures apart.
+    """
+    if early.ndim == 3:
+        return early.mean(dim=1).float()
+    x = early.float().unflatten(0, (items, -1)).transpose(1, 2).flatten(2)  # [B, C, T h w]
+    spread = (x - x.mean(dim=2, keepdim=True)).square().mean(dim=2)
+    return torch.cat([x.mean(dim=2), (spread + STILL).log() / 2], dim=1)
 
 
 def _stem(config: BackboneConfig) -> FrameStem | PatchStem:

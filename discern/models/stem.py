@@ -77,22 +77,26 @@ class FrameStem(nn.Module):
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
 
-    def look(self, x: Tensor, moving: bool) -> Tensor:
-        """What follows the first convolution of frames that stand alone, or move.
+    def look(self, x: Tensor, moving: bool) -> tuple[Tensor, Tensor | None]:
+        """What follows the first convolution of frames that stand alone, or move; and half-way.
 
-        [B T, C', H', W'] -> [B T, D, h, w]
+        [B T, C', H', W'] -> [B T, D, h, w], [B T, C'', h', w']
         """
         raise NotImplementedError
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Tensor:
         """All tokens, or those named by `keep` [B, M].  [B, C, T, H, W] -> [B, N or M, D]"""
+        return self.seen(clip, keep)[0]
+
+    def seen(self, clip: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The tokens, and of a stem of many layers a map half-way [B T, C', h', w']."""
         B, C, T, H, W = clip.shape
         x = self.fine(_frames(clip))
         if T > 1:
             x = x + self.motion(_frames(MOTION_GAIN * changes(clip)))
             if self.flow is not None:
                 x = x + self.flow(_frames(optical_flow(clip).to(clip.dtype)))
-        x = self.look(x, T > 1)
+        x, halfway = self.look(x, T > 1)
         weight = self.merge.weight  # [D, D * tubelet]
         if T == 1:
             patches = x.flatten(2).transpose(1, 2)  # [B, N, D]
@@ -103,7 +107,7 @@ class FrameStem(nn.Module):
             patches = patchify(fill_tubelets(x, self.tubelet), self.tubelet, 1)
         if keep is not None:
             patches = take_tokens(patches, keep)
-        return nn.functional.linear(patches, weight, self.merge.bias)
+        return nn.functional.linear(patches, weight, self.merge.bias), halfway
 
 
 class ConvStem(FrameStem):
@@ -132,11 +136,11 @@ class ConvStem(FrameStem):
         self.coarse = _overlapping(widths[-1], width, last)
         self.finish(channels, width, enter, flow=flow)
 
-    def look(self, x: Tensor, moving: bool) -> Tensor:
+    def look(self, x: Tensor, moving: bool) -> tuple[Tensor, None]:
         x = nn.functional.gelu(self.norm(x))
         for stage in self.between:
             x = nn.functional.gelu(stage(x))
-        return nn.functional.gelu(self.coarse(x))
+        return nn.functional.gelu(self.coarse(x)), None
 
 
 class DeepStem(FrameStem):
@@ -171,19 +175,20 @@ class DeepStem(FrameStem):
         self.fine = enter(channels, True)
         early = [part for stride in others for part in _normed(entry, entry, stride)]
         before = [half] + [width] * len(coarse)
-        late = [
-            part
-            for seen, factor in zip(before, coarse, strict=False)
-            for part in _pooled(seen, width, factor)
-        ]
-        self.stages = nn.ModuleList([*early, *_pooled(entry, half, fine), *late])
+        later = [_pooled(seen, width, to) for seen, to in zip(before, coarse, strict=False)]
+        pooled = [_pooled(entry, half, fine), *later]
+        self.stages = nn.ModuleList([*early, *(part for group in pooled for part in group)])
+        # half-way is what a second pooling leaves, before the convolution after it and its two
+        self.halfway = len(early) + sum(map(len, pooled[:2])) - 4
         self.finish(channels, width, enter, flow=flow)
 
-    def look(self, x: Tensor, moving: bool) -> Tensor:
-        x = nn.functional.gelu(x)
-        for part in self.stages:
+    def look(self, x: Tensor, moving: bool) -> tuple[Tensor, Tensor]:
+        x = halfway = nn.functional.gelu(x)
+        for place, part in enumerate(self.stages):
             x = part(x, moving) if isinstance(part, BatchNorm) else part(x)
-        return x
+            if place == self.halfway:
+                halfway = x
+        return x, halfway
 
 
 def changes(clip: Tensor) -> Tensor:

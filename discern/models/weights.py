@@ -169,6 +169,7 @@ def load_bundle(path: Path | str) -> Bundle:
             sure,
             _tensors(data[GUARD], folder / GUARD) if GUARD in data else {},
             width=model.config.backbone.width,
+            early=model.backbone.early_width,
             head=model.discriminator is not None,
             where=str(folder / (GUARD if GUARD in data else CONFIG)),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from discern.models.backbone import looks
 from discern.models.model import Model
 from discern.security.scores import Evidence
 
@@ -26,13 +27,13 @@ class Witness(nn.Module):
         logits = self.classifier.head(seen.pooled).float()
         # tuning bends the stem to the classes: as it was before, it sees more of what is strange
         if self.encoder is None:
-            stem, own = seen.stem, seen
+            early, own = seen.early, seen
         elif self.discriminator is None:
-            stem, own = self.encoder.patches(clip), seen
+            early, own = self.encoder.early(clip), seen
         else:
             own = self.encoder(clip)
-            stem = own.stem
+            early = own.early
         verdict = None
         if self.discriminator is not None:
             verdict = self.discriminator.judge_whole(own.pooled, detach=False)
-        return Evidence(seen.pooled.float(), logits, stem.mean(dim=1).float(), verdict)
+        return Evidence(seen.pooled.float(), logits, looks(early, clip.shape[0]), verdict)

@@ -154,6 +154,7 @@ def _written(
         "preprocess": bundle.preprocess,
         "certainty": bundle.certainty.settings(),
         "width": bundle.model.config.backbone.width,
+        "early": bundle.model.backbone.early_width,
         "head": bundle.model.discriminator is not None,
         "parity": parity,
         "versions": versions(),

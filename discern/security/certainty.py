@@ -82,12 +82,14 @@ def read_certainty(
     tensors: Mapping[str, Tensor],
     *,
     width: int,
+    early: int,
     head: bool,
     where: str,
 ) -> Certainty:
     """What `settings` and `tensors` of a Certainty gave, for a model with features of this width.
 
-    `head`: whether the model has a discriminator.  Raises IntegrityError if it is no Certainty.
+    `early`: how many numbers say what its stem saw (`Backbone.early_width`).  `head`: whether the
+    model has a discriminator.  Raises IntegrityError if it is no Certainty.
     """
     temperature, facts = settings.get("temperature"), settings.get("guard") or {}
     if temperature is not None and not (
@@ -104,7 +106,8 @@ def read_certainty(
         temperature=temperature,
         several=settings.get("several") is True,
         guards={
-            Kind(kind): read_guard(parts, width, head, where) for kind, parts in by_kind.items()
+            Kind(kind): read_guard(parts, width, early, head, where)
+            for kind, parts in by_kind.items()
         },
         facts=facts,
     )

@@ -108,12 +108,16 @@ class Guard:
         return {**self.known.tensors(), **scales, **numbers}
 
 
-def read_guard(tensors: Mapping[str, Tensor], width: int, head: bool, where: str) -> Guard:
+def read_guard(
+    tensors: Mapping[str, Tensor], width: int, early: int, head: bool, where: str
+) -> Guard:
     """A guard from what `Guard.tensors` gave, for features of this width, with or without verdicts.
+
+    `early` is how many numbers say what the stem saw.
 
     Raises IntegrityError if it is none.
     """
-    fault = _misfit(tensors, width, len(WEIGHTS) if head else len(WEIGHTS) - 1)
+    fault = _misfit(tensors, width, early, len(WEIGHTS) if head else len(WEIGHTS) - 1)
     if fault:
         raise IntegrityError(
             f"{where}: not a guard for this model ({fault}): "
@@ -289,11 +293,15 @@ def _finite(evidence: Evidence) -> bool:
     return all(bool(one.isfinite().all()) for one in evidence if one is not None)
 
 
-def _misfit(tensors: Mapping[str, Tensor], width: int, most: int) -> str | None:
+def _misfit(tensors: Mapping[str, Tensor], width: int, early: int, most: int) -> str | None:
     shapes = {"bank": (-1, width), "knots": (-1, KNOTS), "decays": (-1,)}
     shapes |= {"total_knots": (1, KNOTS), "total_decays": (1,)}
-    shapes |= {f"{part}_whiten": (width, width) for part in GAUSSIANS}
-    shapes |= {f"{part}_means": (-1 if part == "classes" else 1, width) for part in GAUSSIANS}
+    for part in GAUSSIANS:
+        of = early if part == "stem" else width
+        shapes |= {
+            f"{part}_whiten": (of, of),
+            f"{part}_means": (-1 if part == "classes" else 1, of),
+        }
     if set(tensors) != {*shapes, *NUMBERS}:
         return f"it must hold exactly {', '.join([*shapes, *NUMBERS])}"
     for name, shape in shapes.items():

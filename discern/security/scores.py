@@ -23,7 +23,7 @@ class Evidence(NamedTuple):
 
     features: Tensor  # [N, D]
     logits: Tensor  # [N, K]
-    stem: Tensor  # [N, D], the mean of the tokens before the first block
+    stem: Tensor  # [N, L], what the stem saw in few numbers (`models.backbone.looks`)
     verdict: Tensor | None = None  # [N], the discriminator's on the whole; None: it has none
 
     def take(self, places: Tensor) -> Evidence:

@@ -97,7 +97,7 @@ def test_an_encoder_sees_them_where_it_is_told_to(photo: np.ndarray) -> None:
     config = BackboneConfig(width=16, depth=1, heads=2, patch=16, sees="edges")
     backbone = Backbone(config).eval()
     clip = as_clip(photo)
-    torch.testing.assert_close(backbone(clip).stem, backbone.stem(edges(clip)))
-    torch.testing.assert_close(backbone.patches(clip), backbone(clip).stem)
+    torch.testing.assert_close(backbone.patches(clip), backbone.stem(edges(clip)))
+    torch.testing.assert_close(backbone(clip).early, backbone.stem.seen(edges(clip))[1])
     with pytest.raises(ConfigError, match="edges have 3 channels, not 1"):
         Backbone(BackboneConfig(channels=1, sees="edges"))

@@ -180,3 +180,16 @@ def test_a_large_patch_costs_little_beside_the_blocks(
     tokens = (side // patch) ** 2
     assert found.shape == (1, tokens, width)
     assert 0 < products < share * (12 * tokens * 12 * width**2)  # of twelve blocks
+
+
+@pytest.mark.parametrize(
+    ("patch", "poolings", "side"),
+    [(8, 3, 8), (8, 2, 4), (16, 2, 2), (16, 4, 8)],
+)
+@torch.no_grad()
+def test_half_way_is_what_a_second_pooling_leaves(patch: int, poolings: int, side: int) -> None:
+    stem = DeepStem(3, 2, patch, 16, poolings=poolings).eval()
+    _, halfway = stem.seen(torch.rand(2, 3, 4, 32, 32))
+    assert halfway is not None and halfway.shape == (2 * 4, 16, side, side)
+    after = stem.stages[stem.halfway + 1]
+    assert isinstance(after, torch.nn.Conv2d)  # the last one of its stage

@@ -53,11 +53,13 @@ def test_kinds_without_a_guard() -> None:
 
 def test_what_is_stored_comes_back() -> None:
     sure = certainty()
-    again = read_certainty(sure.settings(), sure.tensors(), width=8, head=False, where="here")
+    again = read_certainty(
+        sure.settings(), sure.tensors(), width=8, early=8, head=False, where="here"
+    )
     item = some(1, 5)
     assert again.judge(Kind.IMAGE, item) == sure.judge(Kind.IMAGE, item)
     assert again.temperature == 1.5 and again.facts == sure.facts
-    nothing = read_certainty({}, {}, width=8, head=False, where="here")
+    nothing = read_certainty({}, {}, width=8, early=8, head=False, where="here")
     assert nothing == Certainty() and not nothing.asks_head
 
 
@@ -73,4 +75,4 @@ def test_what_is_stored_comes_back() -> None:
 )
 def test_what_does_not_fit_is_refused(settings: dict[str, object], said: str) -> None:
     with pytest.raises(IntegrityError, match=said):
-        read_certainty(settings, certainty().tensors(), width=8, head=False, where="here")
+        read_certainty(settings, certainty().tensors(), width=8, early=8, head=False, where="here")

@@ -266,7 +266,7 @@ def test_what_is_stored_comes_back() -> None:
     known, labels = evidence(300, 0)
     guard, _ = fit_guard(known, labels, evidence(200, 1)[0], GuardConfig())
     assert guard is not None
-    again = read_guard(guard.tensors(), WIDTH, True, "here")
+    again = read_guard(guard.tensors(), WIDTH, WIDTH, True, "here")
     new = evidence(50, 2)[0]
     assert torch.equal(again.surprise(new), guard.surprise(new))
     assert torch.equal(again.strangeness(new), guard.strangeness(new))
@@ -297,9 +297,11 @@ def test_what_is_no_guard_is_refused(change: dict[str, Tensor]) -> None:
     guard, _ = fit_guard(known, labels, evidence(200, 1)[0], GuardConfig())
     assert guard is not None
     with pytest.raises(IntegrityError, match="here: not a guard for this model"):
-        read_guard(guard.tensors() | change, WIDTH, True, "here")
+        read_guard(guard.tensors() | change, WIDTH, WIDTH, True, "here")
     with pytest.raises(IntegrityError, match="knots"):  # a model without a discriminator
-        read_guard(guard.tensors(), WIDTH, False, "here")
+        read_guard(guard.tensors(), WIDTH, WIDTH, False, "here")
+    with pytest.raises(IntegrityError, match="stem_whiten"):  # a stem that says more
+        read_guard(guard.tensors(), WIDTH, 2 * WIDTH, True, "here")
 
 
 def test_strangeness_is_rarity_among_known_items() -> None:
