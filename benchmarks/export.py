@@ -99,8 +99,7 @@ def main() -> None:
 def shown(args: argparse.Namespace) -> str:
     """The command, without the paths of this machine."""
     text = " ".join(["python", "benchmarks/export.py", *sys.argv[1:]])
-    named = ((args.model, "RUN"), (args.source, "FOLDER"), (args.out, "OUT"))
-    for path, name in (*named, (args.json.parent, "benchmarks/results")):
+    for path, name in ((args.model, "RUN"), (args.source, "FOLDER"), (args.out, "OUT")):
         text = text if path is None else text.replace(str(path), name)
     return text
 

@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, help="A run of `discern train` on CIFAR-10.")
     parser.add_argument("--minutes", type=float, default=5.0, help="Of training, without a model.")
-    parser.add_argument("--labels", type=int, default=LABELS)
+    parser.add_argument("--labels", type=int, default=LABELS, help="Per class; 0: all.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
@@ -70,8 +70,9 @@ def trained(cifar: Path, args: argparse.Namespace) -> Path:
     """A run that is tuned from scratch for some minutes; one that is there is taken."""
     run = args.out / "guard" / f"model-{args.labels}-{args.minutes:g}-{args.seed}"
     if not (run / "results.json").exists():
-        words = ["train", str(cifar), "--out", str(run), "--labels", str(args.labels)]
-        discern([*words, "--minutes", f"{args.minutes:g}", "--seed", str(args.seed)])
+        words = ["train", str(cifar), "--out", str(run), "--minutes", f"{args.minutes:g}"]
+        words += ["--labels", str(args.labels)] if args.labels else []
+        discern([*words, "--seed", str(args.seed)])
     return run
 
 

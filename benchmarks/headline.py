@@ -70,14 +70,9 @@ def accuracies() -> Iterator[Row]:
                 mean(both[0]),
                 f"size `nano` {mean(both[1])}",
             )
-    found = read("actions.json")
-    if found is not None and _is_claim(found["summary"]["discern"]["accuracy"]):
-        said = {method: block["accuracy"] for method, block in found["summary"].items()}
-        yield (
-            f"Actions: J-HMDB clips, {found['minutes']:g} minutes on one core, from scratch",
-            mean(said["discern"]),
-            _best(said),
-        )
+    yield from _used(
+        "actions.json", "Actions: J-HMDB clips, {minutes:g} minutes on one core, from scratch"
+    )
     found = read("few_labels_jhmdb_15+5.json")
     if found is not None and _is_claim(found["summary"].get("pretrained")):
         said = found["summary"]
@@ -86,14 +81,10 @@ def accuracies() -> Iterator[Row]:
             mean(said["pretrained"]),
             f"from scratch {mean(said.get('scratch'))}, {_best(said)}",
         )
-    found = read("vehicles.json")
-    if found is not None and _is_claim(found["summary"]["discern"]["accuracy"]):
-        said = {method: block["accuracy"] for method, block in found["summary"].items()}
-        yield (
-            f"Vehicles of Tiny-ImageNet, {found['minutes']:g} minutes from the weights that ship",
-            mean(said["discern"]),
-            _best(said),
-        )
+    yield from _used(
+        "vehicles.json",
+        "Vehicles of Tiny-ImageNet, {minutes:g} minutes from the weights that ship",
+    )
     found = read("faces.json")
     if found is not None and _is_claim(found["summary"]["light"]["discern"]["accuracy"]):
         light, strange = found["summary"]["light"], found["summary"]["open"]
@@ -108,6 +99,14 @@ def accuracies() -> Iterator[Row]:
             f"eigenfaces {mean(strange['eigenfaces']['strangers_rank_1'])}, local binary patterns "
             + mean(strange["lbp"]["strangers_rank_1"]),
         )
+
+
+def _used(table: str, what: str) -> Iterator[Row]:
+    """A recipe of a use, beside the best hand-crafted method."""
+    found = read(table)
+    if found is not None and _is_claim(found["summary"]["discern"]["accuracy"]):
+        said = {method: block["accuracy"] for method, block in found["summary"].items()}
+        yield what.format(**found), mean(said["discern"]), _best(said)
 
 
 def cheapest() -> Iterator[Row]:

@@ -99,7 +99,7 @@ def ours(args: argparse.Namespace, name: str, folder: Path, seed: int) -> dict[s
 
 
 def by_hand(name: str, folder: Path, run: Path) -> dict[str, Any]:
-    """Every hand-crafted method on the items of a run; the last one that users would reach for."""
+    """Every hand-crafted method on the items of a run, and what scikit-image takes for an image."""
     usual = None
     if SETS[name]["kind"] == "images":
         usual = usual_hog(seen(folder, run)[0][: ITEMS["images"]])

@@ -74,7 +74,7 @@ class Trainings:
         return self._tuned(self.home / f"scratch-{seed}", seed)
 
     def pico(self, seed: int) -> dict[str, Any]:
-        """The smallest size, pre-trained on the same items and tuned."""
+        """Size `pico`, pre-trained on the same items and tuned."""
         work = self.home / f"pico-{seed}"
         before, after = self.use.pico_minutes
         more = ("--recipe", self.use.recipe, *self.use.pico_words)

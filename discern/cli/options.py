@@ -63,7 +63,10 @@ Steps = Annotated[
 Size = Annotated[
     str | None,
     typer.Option(
-        "--size", metavar="S", help="hybrid_pico, hybrid, hybrid_small, base, large, ... or auto."
+        "--size",
+        metavar="S",
+        help="hybrid_pico, hybrid, hybrid_small, pico, nano, micro, tiny, small, base, large or "
+        "auto.",
     ),
 ]
 Batch = Annotated[

@@ -78,7 +78,7 @@ def load_exported(folder: Path) -> Exported:
             about["certainty"],
             tensors,
             width=int(about["width"]),
-            # exports before deep stems had as many
+            # where it does not say, the stem has as many
             early=int(about.get("early", about["width"])),
             head=bool(about["head"]),
             where=str(guard),

@@ -161,13 +161,13 @@ class Backbone(nn.Module):
         return (2 if isinstance(self.stem, DeepStem) else 1) * self.config.width
 
     def _before(self, clip: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The tokens before places and blocks, and what `Features.early` is."""
         seen = edges(clip) if self.config.sees == "edges" else clip
-        if isinstance(self.stem, DeepStem):
-            tokens, halfway = self.stem.seen(seen, keep)
-            assert halfway is not None
-            return tokens, halfway
-        tokens = self.stem(seen, keep)
-        return tokens, tokens
+        if isinstance(self.stem, PatchStem):
+            tokens = self.stem(seen, keep)
+            return tokens, tokens
+        tokens, halfway = self.stem.seen(seen, keep)
+        return tokens, tokens if halfway is None else halfway
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Features:
         """Encode all tokens, or those named by `keep` [B, M]; the others cost a stem at most."""

@@ -78,9 +78,10 @@ class FrameStem(nn.Module):
                 nn.init.zeros_(convolution.bias)
 
     def look(self, x: Tensor, moving: bool) -> tuple[Tensor, Tensor | None]:
-        """What follows the first convolution of frames that stand alone, or move; and half-way.
+        """What follows the first convolution of frames that stand alone, or move.
 
-        [B T, C', H', W'] -> [B T, D, h, w], [B T, C'', h', w']
+        And the map half-way, of a stem of many layers.
+        [B T, C', H', W'] -> [B T, D, h, w], [B T, C'', h', w'] or None
         """
         raise NotImplementedError
 
@@ -89,7 +90,7 @@ class FrameStem(nn.Module):
         return self.seen(clip, keep)[0]
 
     def seen(self, clip: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The tokens, and of a stem of many layers a map half-way [B T, C', h', w']."""
+        """What `forward` gives, and what `look` saw half-way."""
         B, C, T, H, W = clip.shape
         x = self.fine(_frames(clip))
         if T > 1:
@@ -178,8 +179,9 @@ class DeepStem(FrameStem):
         later = [_pooled(seen, width, to) for seen, to in zip(before, coarse, strict=False)]
         pooled = [_pooled(entry, half, fine), *later]
         self.stages = nn.ModuleList([*early, *(part for group in pooled for part in group)])
-        # half-way is what a second pooling leaves, before the convolution after it and its two
-        self.halfway = len(early) + sum(map(len, pooled[:2])) - 4
+        # half-way is what a second pooling leaves: of its group all but the last three, a
+        # convolution, its normalisation and a GELU
+        self.halfway = len(early) + sum(map(len, pooled[:2])) - 3 - 1
         self.finish(channels, width, enter, flow=flow)
 
     def look(self, x: Tensor, moving: bool) -> tuple[Tensor, Tensor]:

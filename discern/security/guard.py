@@ -113,9 +113,7 @@ def read_guard(
 ) -> Guard:
     """A guard from what `Guard.tensors` gave, for features of this width, with or without verdicts.
 
-    `early` is how many numbers say what the stem saw.
-
-    Raises IntegrityError if it is none.
+    `early` is how many numbers say what the stem saw.  Raises IntegrityError if it is none.
     """
     fault = _misfit(tensors, width, early, len(WEIGHTS) if head else len(WEIGHTS) - 1)
     if fault:
