@@ -1,11 +1,13 @@
 """How well the guard of a CIFAR-10 model tells what it was never taught, beside two usual methods.
 
+    python benchmarks/guard.py --minutes 3 --labels 0 --seeds 0 1 2
+    python benchmarks/guard.py --pretrain 4 --minutes 3 --seeds 0 1 2 --table guard_pretrained
     python benchmarks/guard.py --model runs/tuned
-    python benchmarks/guard.py --minutes 5
 
 Against vehicles that are no CIFAR-10 class, faces, digits, noise, and frames of J-HMDB; each is one
-`discern evaluate MODEL cifar10 --unknown SET`.  Without `--model` it trains one, for `--minutes`.
-The test split is read for measuring only; threshold and temperature are those in the bundle.
+`discern evaluate MODEL cifar10 --unknown SET`.  Without `--model` it trains one for each seed, for
+`--minutes`, after `--pretrain` minutes of pre-training.  The test split is read for measuring only;
+threshold and temperature are those in the bundle.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from few_labels import HERE, commit, hardware, unpacked, versions
+from few_labels import HERE, commit, hardware, interval, unpacked, versions
 from PIL import Image
 
 LABELS = 100  # per class, of a model that is trained here
@@ -34,50 +36,72 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, help="A run of `discern train` on CIFAR-10.")
     parser.add_argument("--minutes", type=float, default=5.0, help="Of training, without a model.")
+    parser.add_argument("--pretrain", type=float, default=0.0, help="Minutes of it before that.")
     parser.add_argument("--labels", type=int, default=LABELS, help="Per class; 0: all.")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
-    parser.add_argument("--json", type=Path, default=HERE / "results" / "guard.json")
+    parser.add_argument("--table", default="guard", help="Name of the JSON.")
     args = parser.parse_args()
+    if args.model is not None and len(args.seeds) > 1:
+        parser.error("--model: one model has no seeds")
     cifar = unpacked("cifar10", args.out)
-    model = args.model or trained(cifar, args)
     command = " ".join(["python", "benchmarks/guard.py", *sys.argv[1:]])
     for path, name in ((args.out, "OUT"), (args.model, "MODEL")):
         command = command.replace(str(path), name) if path is not None else command
-    found: dict[str, Any] = {
+    models = []
+    for seed in args.seeds:
+        model = args.model or trained(cifar, args, seed)
+        models.append({"seed": seed} | measured(model, cifar, args))
+        print(json.dumps(models[-1], indent=1), flush=True)
+    found = {
         "command": command,
         "hardware": hardware(),
         "commit": commit(),
         "versions": versions(),
-        "sets": {},
+        "pretrain": args.pretrain,
+        "minutes": args.minutes,
+        "labels": args.labels,
+        "models": models,
     }
-    for name in args.sets:
-        work = args.out / "guard" / f"{name}-{args.seed}"
-        if not (work / "results.json").exists():
-            words = ["evaluate", str(model), str(cifar), "--unknown", str(SETS[name](args.out))]
-            discern([*words, "--out", str(work)])
-        results = json.loads((work / "results.json").read_text())
-        found |= of_known(results)
-        found["sets"][name] = of_unknown(results["guard"]["unknown"])
-        print(name, json.dumps(found["sets"][name]), flush=True)
-    found["margins"] = margins(found["sets"])
-    args.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps({key: value for key, value in found.items() if key != "sets"}, indent=1))
+    found |= summary(models)
+    (HERE / "results" / f"{args.table}.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found["margins"], indent=1))
 
 
-def trained(cifar: Path, args: argparse.Namespace) -> Path:
-    """A run that is tuned from scratch for some minutes; one that is there is taken."""
-    run = args.out / "guard" / f"model-{args.labels}-{args.minutes:g}-{args.seed}"
-    if not (run / "results.json").exists():
-        words = ["train", str(cifar), "--out", str(run), "--minutes", f"{args.minutes:g}"]
-        words += ["--labels", str(args.labels)] if args.labels else []
-        discern([*words, "--seed", str(args.seed)])
+def trained(cifar: Path, args: argparse.Namespace, seed: int) -> Path:
+    """A run that is tuned for some minutes, from scratch if none come before; or one there is."""
+    home = args.out / "guard" / f"models-{args.labels}-{args.pretrain:g}+{args.minutes:g}"
+    pretrained, run = home / f"{seed}-pretrained", home / str(seed)
+    if (run / "results.json").exists():
+        return run
+    words = ["train", str(cifar), "--out", str(run), "--minutes", f"{args.minutes:g}"]
+    words += ["--labels", str(args.labels)] if args.labels else []
+    if args.pretrain > 0:
+        before = ["pretrain", str(cifar), "--out", str(pretrained)]
+        discern([*before, "--minutes", f"{args.pretrain:g}", "--seed", str(seed)])
+        words += ["--from", str(pretrained)]
+    discern([*words, "--seed", str(seed)])
     return run
 
 
 def discern(words: list[str]) -> None:
     subprocess.run([sys.executable, "-m", "discern", *words], check=True)
+
+
+def measured(model: Path, cifar: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What one model makes of what it knows, and of each set of what it does not."""
+    known: dict[str, Any] = {}
+    sets = {}
+    for name in args.sets:
+        work = args.out / "guard" / f"{model.parent.name}_{model.name}_{name}"
+        if not (work / "results.json").exists():
+            words = ["evaluate", str(model), str(cifar), "--unknown", str(SETS[name](args.out))]
+            discern([*words, "--out", str(work)])
+        results = json.loads((work / "results.json").read_text())
+        known = of_known(results)
+        sets[name] = of_unknown(results["guard"]["unknown"])
+    return known | {"sets": sets}
 
 
 def of_known(results: dict[str, Any]) -> dict[str, Any]:
@@ -106,15 +130,18 @@ def of_unknown(block: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def margins(sets: dict[str, Any]) -> dict[str, Any]:
-    """By how much the guard's AUROC is above each other method: the mean and the least."""
-    found = {}
-    for name in METHODS[1:]:
-        above = {key: one["guard"]["auroc"] - one[name]["auroc"] for key, one in sets.items()}
-        least = min(above, key=lambda key: above[key])
-        mean = float(np.mean(list(above.values())))
-        found[name] = {"mean": mean, "least": above[least], "least_on": least}
-    return found
+def summary(models: list[dict[str, Any]]) -> dict[str, Any]:
+    """AUROC by set and method over the models, and how far the guard is above each other method."""
+    areas: dict[str, dict[str, Any]] = {}
+    margins: dict[str, dict[str, Any]] = {}
+    for name in models[0]["sets"]:
+        by = {
+            method: np.array([model["sets"][name][method]["auroc"] for model in models])
+            for method in METHODS
+        }
+        areas[name] = {method: interval(list(values)) for method, values in by.items()}
+        margins[name] = {method: interval(list(by["guard"] - by[method])) for method in METHODS[1:]}
+    return {"auroc": areas, "margins": margins}
 
 
 def vehicles(out: Path) -> Path:

@@ -51,10 +51,7 @@ GRID = {
     "kmeans": "k-means features + linear SVM",
     **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "motion")},
 }
-GUARDED = {
-    "guard.json": "size `nano`",
-    "guard_hybrid.json": "size `hybrid`, 3 minutes from scratch on all labels",
-}
+GUARDED = {"guard": "", "guard_pretrained": "", "guard_xeon": ", on another processor"}
 COUNTS = ("10", "25", "100", "400", "500", "all")  # labels per class
 PAIRED = 2  # seeds that an interval needs
 DATA = {"cifar10": "CIFAR-10, 100 labels per class", "jhmdb": "J-HMDB, all labels"}
@@ -242,29 +239,44 @@ def joint() -> str:
 
 
 def guard() -> list[str]:
-    """Known against unknown items, by model; nothing until the benchmark has been run."""
-    return [guard_of(found, model) for name, model in GUARDED.items() if (found := read(name))]
+    """Known against unknown items, by table; nothing until the benchmark has been run."""
+    tables = {name: read(f"{name}.json") for name in GUARDED}
+    return [guard_of(found, GUARDED[name]) for name, found in tables.items() if found]
 
 
-def guard_of(found: dict[str, Any], model: str) -> str:
-    """The table of one model."""
-    rows = ["| Unknown items | The guard, AUROC | k-NN | Maximum softmax |", "|---|---|---|---|"]
-    for name, one in found["sets"].items():
-        areas = (f"{100 * one[of]['auroc']:.1f}" for of in ("guard", "knn", "max_softmax"))
-        rows.append(f"| {name} | {' | '.join(areas)} |")
-    known = found["guard"]
-    low, high = (100 * bound for bound in known["flagged_interval"])
-    least = min(found["margins"]["max_softmax"]["least"], found["margins"]["knn"]["least"])
-    note = (
-        f"A model of {100 * found['accuracy']:.1f} % test accuracy. At worst the guard is "
-        f"{100 * least:+.1f} points from the better of the others. "
-        f"Stated false alarms {100 * known['false_alarms']:g} %; of the test items "
-        f"{100 * known['flagged']:.2f} % were called unknown ({low:.2f} to {high:.2f}). "
-        f"Calibration error {100 * found['ece_uncalibrated']:.1f} % before the temperature, "
-        f"{100 * found['ece']:.1f} % after. `{found['command']}`"
+def guard_of(found: dict[str, Any], where: str) -> str:
+    """The table of the models of one run."""
+    rows = [
+        "| Unknown items | The guard, AUROC | k-NN | Maximum softmax | Guard above softmax |",
+        "|---|---|---|---|---|",
+    ]
+    for name, one in found["auroc"].items():
+        areas = (mean(one[of], "") for of in ("guard", "knn", "max_softmax"))
+        ahead = _margin(found["margins"][name]["max_softmax"])
+        rows.append(f"| {name} | {' | '.join(areas)} | {ahead} |")
+    models = found["models"]
+    alarms = (
+        f"{100 * known['flagged']:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+        for known in (model["guard"] for model in models)
+        for low, high in [known["flagged_interval"]]
     )
-    title = f"### Unknown items, a CIFAR-10 model, {model}, one seed"
+    note = (
+        f"Models of {_listed(models, 'accuracy')} % test accuracy. "
+        f"Stated false alarms {100 * models[0]['guard']['false_alarms']:g} %; of the test items "
+        f"were called unknown: {', '.join(alarms)}. "
+        f"Calibration error {_listed(models, 'ece_uncalibrated')} % before the temperature, "
+        f"{_listed(models, 'ece')} % after. `{found['command']}`"
+    )
+    minutes = f"{found['minutes']:g} minutes of training on "
+    minutes += f"{found['labels']} labels per class" if found["labels"] else "all labels"
+    before = f"{found['pretrain']:g} of pre-training, " if found["pretrain"] else ""
+    count = f"{len(models)} seeds" if len(models) > 1 else "one seed"
+    title = f"### Unknown items, CIFAR-10, size `hybrid`: {before}{minutes}{where}, {count}"
     return "\n".join([title, "", *rows, "", note, ""])
+
+
+def _listed(models: list[dict[str, Any]], name: str) -> str:
+    return ", ".join(f"{100 * model[name]:.1f}" for model in models)
 
 
 def tfrecord() -> str:
