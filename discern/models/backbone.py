@@ -1,6 +1,6 @@
 """The one encoder for images and clips.
 
-clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D], early [B, ...])
+clip [B, C, T, H, W] -> Features(tokens [B, N, D], pooled [B, D], early (Tensor, ...))
 """
 
 from __future__ import annotations
@@ -81,9 +81,8 @@ class Features(NamedTuple):
 
     tokens: Tensor  # [B, N, D]
     pooled: Tensor  # [B, D]
-    # [B, N, D], the tokens before places and blocks; of a deep stem the map half-way through it,
-    # [B T, C, h, w]
-    early: Tensor
+    # [B, N, D], the tokens before places and blocks; of a deep stem two maps [B T, C, h, w] in it
+    early: tuple[Tensor, ...]
 
 
 class Backbone(nn.Module):
@@ -151,23 +150,27 @@ class Backbone(nn.Module):
         """The tokens before places and blocks, all or those named by `keep`.  -> [B, N or M, D]"""
         return self._before(clip, keep)[0]
 
-    def early(self, clip: Tensor) -> Tensor:
+    def early(self, clip: Tensor) -> tuple[Tensor, ...]:
         """What `Features.early` is, without the blocks."""
         return self._before(clip)[1]
 
     @property
     def early_width(self) -> int:
         """How many numbers `looks` makes of what it saw early."""
-        return (2 if isinstance(self.stem, DeepStem) else 1) * self.config.width
+        if isinstance(self.stem, DeepStem):
+            return 2 * self.stem.early_channels
+        return self.config.width
 
-    def _before(self, clip: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _before(
+        self, clip: Tensor, keep: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The tokens before places and blocks, and what `Features.early` is."""
         seen = edges(clip) if self.config.sees == "edges" else clip
         if isinstance(self.stem, PatchStem):
             tokens = self.stem(seen, keep)
-            return tokens, tokens
-        tokens, halfway = self.stem.seen(seen, keep)
-        return tokens, tokens if halfway is None else halfway
+            return tokens, (tokens,)
+        tokens, early = self.stem.seen(seen, keep)
+        return tokens, early or (tokens,)
 
     def forward(self, clip: Tensor, keep: Tensor | None = None) -> Features:
         """Encode all tokens, or those named by `keep` [B, M]; the others cost a stem at most."""
@@ -233,12 +236,16 @@ class Backbone(nn.Module):
         return found
 
 
-def looks(early: Tensor, items: int) -> Tensor:
-    """What an encoder saw early of each of so many items, in few numbers.
+def looks(early: tuple[Tensor, ...], items: int) -> Tensor:
+    """What an encoder saw early of each of so many items, in few numbers side by side.
 
     The mean of tokens [B, N, D] -> [B, D]; of a map [B T, C, h, w] the means of its channels and
     the logarithms of their deviations -> [B, 2 C], which tell textures apart.
     """
+    return torch.cat([_look(one, items) for one in early], dim=1)
+
+
+def _look(early: Tensor, items: int) -> Tensor:
     if early.ndim == 3:
         return early.mean(dim=1).float()
     x = early.float().unflatten(0, (items, -1)).transpose(1, 2).flatten(2)  # [B, C, T h w]

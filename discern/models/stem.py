@@ -77,11 +77,11 @@ class FrameStem(nn.Module):
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
 
-    def look(self, x: Tensor, moving: bool) -> tuple[Tensor, Tensor | None]:
+    def look(self, x: Tensor, moving: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What follows the first convolution of frames that stand alone, or move.
 
-        And the map half-way, of a stem of many layers.
-        [B T, C', H', W'] -> [B T, D, h, w], [B T, C'', h', w'] or None
+        And early maps, of a stem of many layers.
+        [B T, C', H', W'] -> [B T, D, h, w], each [B T, C'', h', w']
         """
         raise NotImplementedError
 
@@ -89,15 +89,15 @@ class FrameStem(nn.Module):
         """All tokens, or those named by `keep` [B, M].  [B, C, T, H, W] -> [B, N or M, D]"""
         return self.seen(clip, keep)[0]
 
-    def seen(self, clip: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """What `forward` gives, and what `look` saw half-way."""
+    def seen(self, clip: Tensor, keep: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What `forward` gives, and what `look` saw early."""
         B, C, T, H, W = clip.shape
         x = self.fine(_frames(clip))
         if T > 1:
             x = x + self.motion(_frames(MOTION_GAIN * changes(clip)))
             if self.flow is not None:
                 x = x + self.flow(_frames(optical_flow(clip).to(clip.dtype)))
-        x, halfway = self.look(x, T > 1)
+        x, early = self.look(x, T > 1)
         weight = self.merge.weight  # [D, D * tubelet]
         if T == 1:
             patches = x.flatten(2).transpose(1, 2)  # [B, N, D]
@@ -108,7 +108,7 @@ class FrameStem(nn.Module):
             patches = patchify(fill_tubelets(x, self.tubelet), self.tubelet, 1)
         if keep is not None:
             patches = take_tokens(patches, keep)
-        return nn.functional.linear(patches, weight, self.merge.bias), halfway
+        return nn.functional.linear(patches, weight, self.merge.bias), early
 
 
 class ConvStem(FrameStem):
@@ -137,11 +137,11 @@ class ConvStem(FrameStem):
         self.coarse = _overlapping(widths[-1], width, last)
         self.finish(channels, width, enter, flow=flow)
 
-    def look(self, x: Tensor, moving: bool) -> tuple[Tensor, None]:
+    def look(self, x: Tensor, moving: bool) -> tuple[Tensor, tuple[()]]:
         x = nn.functional.gelu(self.norm(x))
         for stage in self.between:
             x = nn.functional.gelu(stage(x))
-        return nn.functional.gelu(self.coarse(x)), None
+        return nn.functional.gelu(self.coarse(x)), ()
 
 
 class DeepStem(FrameStem):
@@ -179,18 +179,20 @@ class DeepStem(FrameStem):
         later = [_pooled(seen, width, to) for seen, to in zip(before, coarse, strict=False)]
         pooled = [_pooled(entry, half, fine), *later]
         self.stages = nn.ModuleList([*early, *(part for group in pooled for part in group)])
-        # half-way is what a second pooling leaves: of its group all but the last three, a
-        # convolution, its normalisation and a GELU
-        self.halfway = len(early) + sum(map(len, pooled[:2])) - 3 - 1
+        # of the first group what is normalised: what its pooling leaves, and what a convolution
+        # makes of that; a normalisation and a GELU follow each
+        self.early = (len(early) + len(pooled[0]) - 6, len(early) + len(pooled[0]) - 3)
+        self.early_channels = len(self.early) * half
         self.finish(channels, width, enter, flow=flow)
 
-    def look(self, x: Tensor, moving: bool) -> tuple[Tensor, Tensor]:
-        x = halfway = nn.functional.gelu(x)
+    def look(self, x: Tensor, moving: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        early: list[Tensor] = []
+        x = nn.functional.gelu(x)
         for place, part in enumerate(self.stages):
             x = part(x, moving) if isinstance(part, BatchNorm) else part(x)
-            if place == self.halfway:
-                halfway = x
-        return x, halfway
+            if place in self.early:
+                early.append(x)
+        return x, tuple(early)
 
 
 def changes(clip: Tensor) -> Tensor:

@@ -295,7 +295,7 @@ def _misfit(tensors: Mapping[str, Tensor], width: int, early: int, most: int) ->
     shapes = {"bank": (-1, width), "knots": (-1, KNOTS), "decays": (-1,)}
     shapes |= {"total_knots": (1, KNOTS), "total_decays": (1,)}
     for part in GAUSSIANS:
-        of = early if part == "stem" else width
+        of = early if part == "early" else width
         shapes |= {
             f"{part}_whiten": (of, of),
             f"{part}_means": (-1 if part == "classes" else 1, of),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-GAUSSIANS = ("classes", "whole", "stem")
+GAUSSIANS = ("classes", "whole", "early")
 AT_ONCE = 1024  # items whose distances are computed together
 
 
@@ -95,7 +95,7 @@ class Known:
     bank: Tensor  # float16 [M, D], features of length 1
     classes: Gaussian  # of the features, a mean for each class
     whole: Gaussian  # of the features, all classes together
-    stem: Gaussian  # of the stem's means
+    early: Gaussian  # of what the stem saw
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, as it is stored."""
@@ -121,7 +121,7 @@ def learn_known(known: Evidence, labels: Tensor, bank: Tensor) -> Known:
         bank=F.normalize(known.features[bank].float(), dim=1).half(),
         classes=fit_gaussian(known.features, labels),
         whole=fit_gaussian(known.features),
-        stem=fit_gaussian(known.stem),
+        early=fit_gaussian(known.stem),
     )
 
 
@@ -150,7 +150,7 @@ def raw_scores(known: Known, evidence: Evidence, neighbours: int, centre: float)
     found = [
         near - known.whole.distance(evidence.features),
         near,
-        known.stem.distance(evidence.stem),
+        known.early.distance(evidence.stem),
         energy(evidence.logits),
         knn_distance(known.bank, evidence.features, neighbours).double(),
     ]

@@ -184,12 +184,18 @@ def test_a_large_patch_costs_little_beside_the_blocks(
 
 @pytest.mark.parametrize(
     ("patch", "poolings", "side"),
-    [(8, 3, 8), (8, 2, 4), (16, 2, 2), (16, 4, 8)],
+    [(8, 3, 16), (8, 2, 8), (16, 2, 4), (16, 4, 16), (4, 3, 16), (2, 3, 16), (1, 2, 32)],
 )
 @torch.no_grad()
-def test_half_way_is_what_a_second_pooling_leaves(patch: int, poolings: int, side: int) -> None:
+def test_early_is_what_the_first_two_normalisations_see(
+    patch: int, poolings: int, side: int
+) -> None:
     stem = DeepStem(3, 2, patch, 16, poolings=poolings).eval()
-    _, halfway = stem.seen(torch.rand(2, 3, 4, 32, 32))
-    assert halfway is not None and halfway.shape == (2 * 4, 16, side, side)
-    after = stem.stages[stem.halfway + 1]
-    assert isinstance(after, torch.nn.Conv2d)  # the last one of its stage
+    seen: list[torch.Tensor] = []
+    norms = [one for one in stem.stages if isinstance(one, BatchNorm)]
+    of_strides = len(norms) - 2 * poolings
+    for norm in norms[of_strides : of_strides + 2]:
+        norm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    _, early = stem.seen(torch.rand(2, 3, 4, 32, 32))
+    assert [one.shape for one in early] == 2 * [(2 * 4, 8, side, side)]
+    assert all(torch.equal(mine, wanted) for mine, wanted in zip(early, seen, strict=True))

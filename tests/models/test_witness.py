@@ -84,7 +84,7 @@ def test_a_map_is_told_by_means_and_deviations() -> None:
         4, 1, 1
     )
     early[3:] += 7  # the second item of three frames
-    found = looks(early, 2)
+    found = looks((early,), 2)
     items = early.unflatten(0, (2, 3))
     for item, said in zip(items, found, strict=True):
         of_channels = item.transpose(0, 1).flatten(1)  # [C, T h w]
@@ -92,3 +92,6 @@ def test_a_map_is_told_by_means_and_deviations() -> None:
         wanted = of_channels[:3].std(dim=1, correction=0).log()
         torch.testing.assert_close(said[4:7], wanted, rtol=1e-4, atol=1e-4)
         assert said[7].isfinite()  # a channel that is the same everywhere
+    other = torch.randn(2 * 3, 2, 3, 3, generator=drawn)
+    both = looks((early, other), 2)
+    torch.testing.assert_close(both, torch.cat([found, looks((other,), 2)], dim=1))

@@ -280,8 +280,8 @@ def test_what_is_stored_comes_back() -> None:
         {"bank": torch.zeros(0, WIDTH)},
         {"classes_means": torch.zeros(0, WIDTH)},
         {"whole_means": torch.zeros(2, WIDTH)},
-        {"stem_whiten": torch.zeros(WIDTH, WIDTH + 1)},
-        {"stem_whiten": torch.full((WIDTH, WIDTH), float("inf"))},
+        {"early_whiten": torch.zeros(WIDTH, WIDTH + 1)},
+        {"early_whiten": torch.full((WIDTH, WIDTH), float("inf"))},
         {"knots": torch.zeros(2, KNOTS)},
         {"decays": torch.zeros(6)},
         {"decays": torch.ones(7)},
@@ -300,8 +300,12 @@ def test_what_is_no_guard_is_refused(change: dict[str, Tensor]) -> None:
         read_guard(guard.tensors() | change, WIDTH, WIDTH, True, "here")
     with pytest.raises(IntegrityError, match="knots"):  # a model without a discriminator
         read_guard(guard.tensors(), WIDTH, WIDTH, False, "here")
-    with pytest.raises(IntegrityError, match="stem_whiten"):  # a stem that says more
+    with pytest.raises(IntegrityError, match="early_whiten"):  # a stem that says more
         read_guard(guard.tensors(), WIDTH, 2 * WIDTH, True, "here")
+    # a guard of before, which looked elsewhere, has the same shapes
+    before = {name.replace("early_", "stem_"): value for name, value in guard.tensors().items()}
+    with pytest.raises(IntegrityError, match="it must hold exactly"):
+        read_guard(before, WIDTH, WIDTH, True, "here")
 
 
 def test_strangeness_is_rarity_among_known_items() -> None:
