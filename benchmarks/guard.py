@@ -2,12 +2,11 @@
 
     python benchmarks/guard.py --minutes 3 --labels 0 --seeds 0 1 2
     python benchmarks/guard.py --pretrain 4 --minutes 3 --seeds 0 1 2 --table guard_pretrained
-    python benchmarks/guard.py --model runs/tuned
 
 Against vehicles that are no CIFAR-10 class, faces, digits, noise, and frames of J-HMDB; each is one
-`discern evaluate MODEL cifar10 --unknown SET`.  Without `--model` it trains one for each seed, for
-`--minutes`, after `--pretrain` minutes of pre-training.  The test split is read for measuring only;
-threshold and temperature are those in the bundle.
+`discern evaluate MODEL cifar10 --unknown SET`.  A model is trained for each seed, for `--minutes`,
+after `--pretrain` minutes of pre-training.  The test split is read for measuring only; threshold
+and temperature are those in the bundle.
 """
 
 from __future__ import annotations
@@ -34,8 +33,7 @@ METHODS = ("guard", "knn", "max_softmax")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", type=Path, help="A run of `discern train` on CIFAR-10.")
-    parser.add_argument("--minutes", type=float, default=5.0, help="Of training, without a model.")
+    parser.add_argument("--minutes", type=float, default=5.0, help="Of training.")
     parser.add_argument("--pretrain", type=float, default=0.0, help="Minutes of it before that.")
     parser.add_argument("--labels", type=int, default=LABELS, help="Per class; 0: all.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -43,19 +41,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     parser.add_argument("--table", default="guard", help="Name of the JSON.")
     args = parser.parse_args()
-    if args.model is not None and len(args.seeds) > 1:
-        parser.error("--model: one model has no seeds")
     cifar = unpacked("cifar10", args.out)
     command = " ".join(["python", "benchmarks/guard.py", *sys.argv[1:]])
-    for path, name in ((args.out, "OUT"), (args.model, "MODEL")):
-        command = command.replace(str(path), name) if path is not None else command
     models = []
     for seed in args.seeds:
-        model = args.model or trained(cifar, args, seed)
-        models.append({"seed": seed} | measured(model, cifar, args))
+        models.append({"seed": seed} | measured(trained(cifar, args, seed), cifar, args))
         print(json.dumps(models[-1], indent=1), flush=True)
     found = {
-        "command": command,
+        "command": command.replace(str(args.out), "OUT"),
         "hardware": hardware(),
         "commit": commit(),
         "versions": versions(),

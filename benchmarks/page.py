@@ -51,7 +51,12 @@ GRID = {
     "kmeans": "k-means features + linear SVM",
     **{name: HANDCRAFTED[name] for name in ("hog_svm", "hog_linear", "motion")},
 }
-GUARDED = {"guard": "", "guard_pretrained": "", "guard_xeon": ", on another processor"}
+# table -> what sets it apart
+GUARDED = {
+    "guard": "",
+    "guard_pretrained": "",
+    "guard_xeon": ", an earlier guard, on another processor",
+}
 COUNTS = ("10", "25", "100", "400", "500", "all")  # labels per class
 PAIRED = 2  # seeds that an interval needs
 DATA = {"cifar10": "CIFAR-10, 100 labels per class", "jhmdb": "J-HMDB, all labels"}
@@ -267,11 +272,12 @@ def guard_of(found: dict[str, Any], where: str) -> str:
         f"Calibration error {_listed(models, 'ece_uncalibrated')} % before the temperature, "
         f"{_listed(models, 'ece')} % after. `{found['command']}`"
     )
-    minutes = f"{found['minutes']:g} minutes of training on "
-    minutes += f"{found['labels']} labels per class" if found["labels"] else "all labels"
-    before = f"{found['pretrain']:g} of pre-training, " if found["pretrain"] else ""
+    budget = f"{found['minutes']:g} minutes of training"
+    if found["pretrain"]:
+        budget = f"{found['pretrain']:g} minutes of pre-training, {found['minutes']:g} of training"
+    labels = f"{found['labels']} labels per class" if found["labels"] else "all labels"
     count = f"{len(models)} seeds" if len(models) > 1 else "one seed"
-    title = f"### Unknown items, CIFAR-10, size `hybrid`: {before}{minutes}{where}, {count}"
+    title = f"### Unknown items, CIFAR-10, size `hybrid`: {budget} on {labels}{where}, {count}"
     return "\n".join([title, "", *rows, "", note, ""])
 
 
