@@ -256,7 +256,7 @@ def guard_of(found: dict[str, Any], where: str) -> str:
         "|---|---|---|---|---|",
     ]
     for name, one in found["auroc"].items():
-        areas = (mean(one[of], "") for of in ("guard", "knn", "max_softmax"))
+        areas = (mean(one[of]) for of in ("guard", "knn", "max_softmax"))
         ahead = _margin(found["margins"][name]["max_softmax"])
         rows.append(f"| {name} | {' | '.join(areas)} | {ahead} |")
     models = found["models"]

@@ -6,22 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peers import our_shape
 
 from discern.clip import Clip, Kind
 from discern.data.images import write_image
-from discern.models.backbone import SIZES, BackboneConfig
 from discern.models.model import Model, ModelConfig
 from discern.models.weights import save_bundle
 
 CLASSES = 10
-SIZE = SIZES["nano"]
 
 
 def untrained(home: Path, side: int, patch: int) -> tuple[Path, Path]:
     """Into a folder: a bundle, and a JPEG of `side` x `side` pixels."""
     torch.manual_seed(0)
-    backbone = BackboneConfig(**SIZE, patch=patch)
-    model = Model(ModelConfig(backbone=backbone, classes=CLASSES)).eval()
+    model = Model(ModelConfig(backbone=our_shape("nano", patch), classes=CLASSES)).eval()
     labels = [f"class {number}" for number in range(CLASSES)]
     fit = {"height": side, "width": side}
     save_bundle(home / "model", model, labels=labels, preprocess=fit, made={})

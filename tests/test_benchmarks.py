@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from discern.predict import load, predict_files
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -416,6 +418,18 @@ def test_ours_has_patches_as_large_as_the_peers(monkeypatch: pytest.MonkeyPatch)
 
     shape = our_shape("nano", 8)
     assert (shape.patch, shape.width, shape.depth, shape.stem) == (8, 128, 4, "conv")
+
+
+def test_an_untrained_model_answers_of_its_picture(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from untrained import CLASSES, untrained
+
+    model, picture = untrained(tmp_path, side=16, patch=8)
+    (found,) = predict_files(model, [picture], top=CLASSES)
+    assert load(model).model.config.backbone.patch == 8
+    assert len(found["top"]) == CLASSES, found
 
 
 def test_memory_is_what_a_server_keeps_between_requests(monkeypatch: pytest.MonkeyPatch) -> None:
