@@ -174,24 +174,25 @@ class DeepStem(FrameStem):
 
         super().__init__(tubelet)
         self.fine = enter(channels, True)
-        early = [part for stride in others for part in _normed(entry, entry, stride)]
+        divided = [part for stride in others for part in _normed(entry, entry, stride)]
         before = [half] + [width] * len(coarse)
         later = [_pooled(seen, width, to) for seen, to in zip(before, coarse, strict=False)]
         pooled = [_pooled(entry, half, fine), *later]
-        self.stages = nn.ModuleList([*early, *(part for group in pooled for part in group)])
-        # of the first group what is normalised: what its pooling leaves, and what a convolution
-        # makes of that; a normalisation and a GELU follow each
-        self.early = (len(early) + len(pooled[0]) - 6, len(early) + len(pooled[0]) - 3)
-        self.early_channels = len(self.early) * half
+        self.stages = nn.ModuleList([*divided, *(part for group in pooled for part in group)])
+        norms = [place for place, part in enumerate(self.stages) if isinstance(part, BatchNorm)]
+        # what is shown early is what these two normalise: what the first pooling leaves, and what
+        # the next convolution makes of it
+        self.shown = norms[len(others) :][:2]
+        self.early_channels = len(self.shown) * half
         self.finish(channels, width, enter, flow=flow)
 
     def look(self, x: Tensor, moving: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         early: list[Tensor] = []
         x = nn.functional.gelu(x)
         for place, part in enumerate(self.stages):
-            x = part(x, moving) if isinstance(part, BatchNorm) else part(x)
-            if place in self.early:
+            if place in self.shown:
                 early.append(x)
+            x = part(x, moving) if isinstance(part, BatchNorm) else part(x)
         return x, tuple(early)
 
 

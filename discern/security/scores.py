@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# as they are stored; what a guard of before calls `stem` looked elsewhere, and may have this shape
 GAUSSIANS = ("classes", "whole", "early")
 AT_ONCE = 1024  # items whose distances are computed together
 
