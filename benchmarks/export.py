@@ -8,7 +8,9 @@ Untrained networks: time does not hang on what they know.  Ours takes bytes and 
 probabilities; timm's is handed finished floats and gives logits.  Where the processor computes in
 bf16, OpenVINO's graph also runs in it, as `discern export --precision bf16` has it; and both
 runtimes with products of int8, as `--precision int8` has them.  Rounds take turns; medians over
-rounds, and intervals of the ratio over rounds (Student's t).
+rounds, and intervals of the ratio over rounds (Student's t).  Beside them the least that a batch
+could take in 32 or 16 bits: its own products at the rate of one large product of
+matrices, and nothing around them.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import sys  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -33,6 +36,7 @@ import torch  # noqa: E402
 from few_labels import HERE, commit, hardware, interval, unpacked, versions  # noqa: E402
 from peers import our_shape, timm_vit  # noqa: E402
 from rounds import one_core  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from discern.clip import Kind  # noqa: E402
 from discern.errors import GateError  # noqa: E402
@@ -45,6 +49,7 @@ from discern.recipes.export import PRECISIONS, export  # noqa: E402
 
 RANGED = 32  # items that ranges of int8 come from
 ROUNDS, SECONDS = 9, 0.4  # rounds, and the least time of each measurement
+LARGE = 1024  # rows and columns of the product that shows what the processor can do
 CLASSES = 10
 # size, pixels of a side, patch, items at once
 CASES = (("nano", 32, 4, 1), ("nano", 32, 4, 8), ("tiny", 64, 8, 1), ("tiny", 64, 8, 8))
@@ -75,8 +80,9 @@ def main() -> None:
             exported(Path(home), *one)
         one_core()  # what a runtime starts beside its one thread gains nothing by it
         set_threads(1)  # a training for the parity took all
-        rows = [case(Path(home), *one) for one in CASES]
-    found |= {"rows": rows, "rounds": ROUNDS, "threads": 1, "load_before": load}
+        pace = rates()
+        rows = [case(Path(home), pace, *one) for one in CASES]
+    found |= {"rows": rows, "rounds": ROUNDS, "threads": 1, "load_before": load, "rates": pace}
     import onnxruntime
     import openvino
     import timm
@@ -139,7 +145,32 @@ def exported(home: Path, size: str, side: int, patch: int, batch: int) -> None:
         WRITERS[to](Graph(loaded), two, work / f"{to}-int8" / str(Kind.IMAGE), ranges)
 
 
-def case(home: Path, size: str, side: int, patch: int, batch: int) -> dict[str, Any]:
+def rates() -> dict[str, float]:
+    """precision -> floating-point operations a second of a large product of matrices, at best.
+
+    Of the precisions that OpenVINO computes in on this processor; one thread.
+    """
+    kinds = {"fp32": torch.float32}
+    if "BF16" in openvino_capabilities():
+        kinds["bf16"] = torch.bfloat16
+    found = {}
+    for name, kind in kinds.items():
+        large = torch.randn(LARGE, LARGE).to(kind)
+        multiply = partial(torch.mm, large, large)
+        found[name] = 2 * LARGE**3 / min(one_call(multiply) for _ in range(ROUNDS))
+    return found
+
+
+def operations(bundle: Path, frames: np.ndarray) -> int:
+    """Floating-point operations of the products and convolutions of a batch."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        Graph(load_bundle(bundle)).eval()(torch.from_numpy(frames))
+    return int(counter.get_total_flops())
+
+
+def case(
+    home: Path, pace: dict[str, float], size: str, side: int, patch: int, batch: int
+) -> dict[str, Any]:
     """Seconds of one batch, by who computes it."""
     work = home / f"{size}-{side}-{batch}"
     peer = timm_vit(size, side, patch, CLASSES).eval()
@@ -176,7 +207,10 @@ def case(home: Path, size: str, side: int, patch: int, batch: int) -> dict[str, 
     ours = [name for name in rounds if name.startswith("ours")]
     whole = fastest(rounds, [name for name in ours if "int8" not in name])
     few = fastest(rounds, [name for name in ours if "int8" in name])
+    work_done = operations(work / "model", frames)
     return {
+        "operations": work_done,
+        "least_milliseconds": {name: 1e3 * work_done / each for name, each in pace.items()},
         "size": size,
         "side": side,
         "patch": patch,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from discern.predict import load, predict_files
@@ -78,3 +79,32 @@ def test_exports_say_where_both_ratios_were_reached(monkeypatch: pytest.MonkeyPa
     found = {"rows": [by_turns, row(1, (1.0, 1.0), (3.5, 1.6))]}
     assert _reached(found) == ", and both reached with 1 of `tiny` at once"
     assert _reached({"rows": found["rows"][1:]}) == ", and reached in all of them"
+
+
+def test_exports_say_how_far_ahead_one_could_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from serving_tables import _most
+
+    row = {"batch": 8, "size": "nano"}
+    row |= {"milliseconds": {"timm, torch fp32": 10.0, "timm, torch bf16": 6.0}}
+    assert _most({"rows": [row]}) == ""  # a table of before
+    row |= {"least_milliseconds": {"fp32": 8.0, "bf16": 4.0}}
+    said = _most({"rows": [row], "rates": {"fp32": 1e11, "bf16": 2e11}})
+    assert "8 of `nano` 2.50 times its fp32 and 1.50 times its bf16" in said
+    assert "the 200 GFLOP/s of one large product in bf16" in said
+
+
+def test_operations_of_an_export_are_those_of_its_products(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import export as exports
+
+    bundle = exports.a_bundle(tmp_path / "model", "nano", 32, 4)
+    once, twice = (
+        exports.operations(bundle, np.zeros((n, 1, 32, 32, 3), np.uint8)) for n in (1, 2)
+    )
+    tokens, width, depth = 64, 128, 4
+    blocks = depth * 2 * (12 * width**2 * tokens + 2 * tokens**2 * width)  # Kaplan et al. 2020
+    assert blocks < once < 1.1 * blocks  # and a small stem
+    assert twice == 2 * once

@@ -32,7 +32,12 @@ Answer = Callable[[np.ndarray], Sequence[Any]]  # uint8 [B, T, h, w, 3] -> an an
 
 
 class Batcher:
-    """Items of one shape are answered together."""
+    """Items of one shape are answered together.
+
+    Who waits already joins the batch.  For more it waits at most `wait` seconds, and only until
+    there are as many as in the last one: those who were answered together tend to come again
+    together, and one who comes alone has nobody to wait for.
+    """
 
     def __init__(self, answer: Answer, *, most: int, batch: int, wait: float) -> None:
         self.answer, self.batch, self.wait = answer, batch, wait
@@ -67,6 +72,7 @@ class Batcher:
 
     def _work(self) -> None:
         left: Job | None = None
+        company = 1
         while True:
             first = left or self.jobs.get()
             left = None
@@ -75,8 +81,9 @@ class Batcher:
             jobs, ends = [first], False
             end = time.monotonic() + self.wait
             while len(jobs) < self.batch:
+                waits = len(jobs) < company
                 try:
-                    job = self.jobs.get(timeout=max(0.0, end - time.monotonic()))
+                    job = self.jobs.get(timeout=max(0.0, end - time.monotonic()) if waits else 0.0)
                 except queue.Empty:
                     break
                 if job is None:
@@ -86,6 +93,7 @@ class Batcher:
                     left = job
                     break
                 jobs.append(job)
+            company = len(jobs)
             self._answer([job for job in jobs if job.answer.set_running_or_notify_cancel()])
             if ends:
                 if left is not None:

@@ -30,7 +30,7 @@ class ServeConfig:
     queue: int = 64  # items that wait; more are sent away
     patience: float = 0.5  # seconds of waiting that are in sight when more are sent away
     batch: int = 16  # items at once
-    wait: float = 0.004  # seconds for others to join a batch
+    wait: float = 0.004  # seconds for as many to join a batch as the last one had
     answer_seconds: float = 30.0  # then the answer is 503
     body_seconds: float = 10.0  # between two pieces of a body
     header_seconds: float = 10.0

@@ -48,6 +48,43 @@ def test_those_who_come_together_are_answered_together() -> None:
     queue.close()
 
 
+def test_one_who_comes_alone_waits_for_nobody() -> None:
+    queue = Batcher(lambda batch: [0] * len(batch), most=9, batch=8, wait=5.0)
+    started = time.monotonic()
+    for _ in range(3):
+        queue.ask(_frames(1)).result(5)
+    assert time.monotonic() - started < 2.5
+    queue.close()
+
+
+def test_those_who_were_answered_together_are_waited_for_and_nobody_else() -> None:
+    sizes: list[int] = []
+    gate = threading.Event()
+
+    def answer(batch: np.ndarray) -> list[int]:
+        sizes.append(len(batch))
+        gate.wait(5)
+        return [0] * len(batch)
+
+    queue = Batcher(answer, most=9, batch=8, wait=10.0)
+    futures = [queue.ask(_frames(1))]
+    while not sizes:  # the first one is being answered
+        time.sleep(0.001)
+    futures += [queue.ask(_frames(1)) for _ in range(3)]
+    gate.set()
+    for future in futures:
+        future.result(5)
+    started = time.monotonic()
+    futures = [queue.ask(_frames(1))]
+    time.sleep(0.1)  # it waits for the other two
+    futures += [queue.ask(_frames(1)) for _ in range(2)]
+    for future in futures:
+        future.result(5)
+    assert time.monotonic() - started < 5  # but for no fourth
+    assert sizes == [1, 3, 3]
+    queue.close()
+
+
 def test_a_full_queue_says_so_at_once() -> None:
     gate = threading.Event()
 
