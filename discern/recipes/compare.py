@@ -50,9 +50,9 @@ def compare(
 ) -> dict[str, Any]:
     """Tune from the base and from scratch, fit the hand-crafted methods, put them side by side.
 
-    Without a base it is pre-trained first, for three times as long.  Blocks of results.json are
-    those of the most labels; with several label counts each has its own blocks under `labels`.
-    Raises as `train` does.
+    Without a base it is pre-trained first, for three times as long, and from scratch gets as many
+    minutes as the two together.  Blocks of results.json are those of the most labels; with several
+    label counts each has its own blocks under `labels`.  Raises as `train` does.
     """
     started = time.monotonic()
     specs = [source] if isinstance(source, str) else list(source)
@@ -69,8 +69,10 @@ def compare(
     settings = {"source": specs, "labels": counts, "minutes": minutes, "base": base and str(base)}
     settings |= {"seed": seed, "size": size, "overrides": list(overrides)}
     with Run.open(Path(out), "compare", settings) as run:
+        scratch_minutes = minutes
         if base is None:
             base = run.out / "pretrained"
+            scratch_minutes += PRETRAIN_SHARE * minutes
             if finished(base) is None:
                 pretrain(
                     specs,
@@ -86,6 +88,7 @@ def compare(
                 run.out,
                 count,
                 minutes=minutes,
+                scratch_minutes=scratch_minutes,
                 base=base,
                 size=size,
                 seed=seed,
@@ -108,16 +111,22 @@ def compare_at(
     count: int | str,
     *,
     minutes: float,
+    scratch_minutes: float,
     base: Path | str,
     size: str | None = None,
     seed: int = 0,
     overrides: Sequence[str] = (),
     target: float | None = None,
 ) -> Blocks:
-    """All methods at one number of labels per class."""
+    """All methods at one number of labels per class.
+
+    Where from scratch gets more minutes than the tuning of the base, these are those in which the
+    base was pre-trained, and the pre-trained model's blocks say so as `pretrain_seconds`.
+    """
     blocks: Blocks = {}
     labels = None if count == "all" else int(count)
-    for method, start in (("pretrained", base), ("scratch", None)):
+    ways = (("pretrained", base, minutes), ("scratch", None, scratch_minutes))
+    for method, start, budget in ways:
         folder = out / f"{method}-{count}"
         results = finished(folder) or train(
             specs,
@@ -125,13 +134,17 @@ def compare_at(
             base=start,
             # a run from scratch has the same settings, and no target that could end it early
             target_accuracy=target if method == "pretrained" else None,
-            minutes=minutes,
+            minutes=budget,
             labels=labels,
             size=size if start is None else None,
             seed=seed,
             overrides=[*(_shape_of(out, count) if start is None else ()), *overrides],
         )
         _add(blocks, method, results, folder)
+    if scratch_minutes > minutes:
+        before = {"pretrain_seconds": (finished(base) or {}).get("train_seconds")}
+        for methods in blocks.values():
+            methods["pretrained"] = methods["pretrained"] | before
     for kind, name, block in handcrafted(specs, out / f"pretrained-{count}"):
         blocks.setdefault(kind, {})[name] = block
     return blocks
@@ -201,13 +214,11 @@ def _source_of(folder: Path) -> list[str]:
 def _shape_of(out: Path, count: int | str) -> list[str]:
     """Overrides that give the scratch run the encoder and the input of the pre-trained one."""
     config = settings_of(out / f"pretrained-{count}")
-    shape = [
-        f"backbone.{name}={getattr(config.backbone, name)}" for name in ("width", "depth", "heads")
-    ]
-    shape.append(f"backbone.patch={config.backbone.patch}")
+    encoder = configuration.to_dict(config.backbone)
+    found = [f"backbone.{name}={json.dumps(value)}" for name, value in encoder.items()]
     preprocess = config.data.preprocess
     names = ("height", "width", "frames", "stored_frames", "fit")
-    return shape + [f"data.preprocess.{name}={getattr(preprocess, name)}" for name in names]
+    return found + [f"data.preprocess.{name}={getattr(preprocess, name)}" for name in names]
 
 
 def finished(folder: Path | str) -> dict[str, Any] | None:

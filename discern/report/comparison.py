@@ -53,7 +53,8 @@ def verdict(blocks: Sequence[Block]) -> str:
         return f"{name(best.method)} is the most accurate here, at {percent(best.accuracy)}."
     sentences = []
     if "scratch" in known:
-        sentences.append(_beside(ours, known["scratch"], "training from scratch"))
+        shared = " in as many minutes" if ours.values.get("pretrain_seconds") else ""
+        sentences.append(_beside(ours, known["scratch"], f"training from scratch{shared}"))
     if peers:
         best = max(peers, key=lambda block: block.accuracy or 0.0)
         words = f"the best hand-crafted method ({name(best.method)})"

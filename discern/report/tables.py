@@ -67,7 +67,7 @@ def comparison_table(blocks: Sequence[Block], caption: str) -> Markup:
                 shown,
                 interval(values.get("accuracy_interval")),
                 microseconds(values.get("microseconds_per_item")),
-                duration(values.get("train_seconds")),
+                _training(values),
                 count(values.get("labels_used")),
                 count(values.get("samples")),
             ]
@@ -75,6 +75,12 @@ def comparison_table(blocks: Sequence[Block], caption: str) -> Markup:
     head = ["Method", "Accuracy", "95 % interval", "Per item", "Training", "Labels", "Test items"]
     used = [i for i in range(len(head)) if i < 2 or any(row[i] != NONE for row in rows)]
     return table([head[i] for i in used], [[row[i] for i in used] for row in rows], caption)
+
+
+def _training(values: Mapping[str, Any]) -> str:
+    """How long a model was trained, and before that pre-trained."""
+    before, tuned = (duration(values.get(f"{of}_seconds")) for of in ("pretrain", "train"))
+    return tuned if before == NONE else f"{before} + {tuned}"
 
 
 def labels_table(

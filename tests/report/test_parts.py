@@ -13,7 +13,7 @@ from discern.report.markup import Markup, join, tag
 from discern.report.pictures import Album, media_type
 from discern.report.plots import POINTS, Bar, Curve, bars, curve, heat_map
 from discern.report.records import Block, blocks_of, read_record
-from discern.report.tables import confused_pairs, flatten
+from discern.report.tables import comparison_table, confused_pairs, flatten
 from discern.report.words import duration, interval, microseconds, percent, short
 
 
@@ -117,6 +117,15 @@ def test_the_verdict_claims_no_more_than_the_intervals_allow() -> None:
         "within the intervals."
     )
     assert verdict([scratch, of("hog_svm", 0.7, 0.1)]).startswith("HOG + RBF SVM is the most")
+
+
+def test_minutes_of_pre_training_stand_beside_those_of_tuning() -> None:
+    values = {"accuracy": 0.8, "train_seconds": 60.0}
+    known = Block(kind="images", method="pretrained", values=values | {"pretrain_seconds": 180.0})
+    scratch = Block(kind="images", method="scratch", values=values | {"train_seconds": 240.0})
+    table = comparison_table([known, scratch], "methods")
+    assert ">3 min + 1 min<" in table and ">4 min<" in table
+    assert "the same as training from scratch in as many minutes" in verdict([known, scratch])
 
 
 def test_records_skip_broken_lines(run: Path) -> None:
