@@ -1,8 +1,7 @@
 """How well the guard of a CIFAR-10 model tells what it was never taught, beside two usual methods.
 
-    python benchmarks/guard.py --minutes 3 --labels 0 --seeds 3 4 5
-    python benchmarks/guard.py --minutes 3 --labels 0 --seeds 3 \\
-        --pretrain 4 --table guard_pretrained
+    python benchmarks/guard.py --minutes 3 --labels 0 --seeds 0 1 2
+    python benchmarks/guard.py --pretrain 4 --minutes 3 --labels 0 --table guard_pretrained
 
 Against vehicles that are no CIFAR-10 class, faces, digits, noise, and frames of J-HMDB; each is one
 `discern evaluate MODEL cifar10 --unknown SET`.  A model is trained for each seed, for `--minutes`,
