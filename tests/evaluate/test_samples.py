@@ -55,6 +55,14 @@ def test_kernel_distance_of_the_same_source_is_zero_on_average() -> None:
     assert moved > 10 * spread > 0
 
 
+def test_few_items_leave_a_doubt() -> None:
+    rng = np.random.default_rng(0)
+    found = [kernel_distance(rng.normal(size=(30, 6)), rng.normal(size=(30, 6))) for _ in range(20)]
+    spread = np.std([mean for mean, _ in found])
+    # not the noise of sums in another order, as from subsets that all hold the same items
+    assert all(0.05 * spread < error < spread for _, error in found)
+
+
 def test_real_items_stand_beside_the_generated() -> None:
     rng = np.random.default_rng(0)
     real = rng.integers(0, 100, (200, 1, 4, 4, 3), dtype=np.uint8)
