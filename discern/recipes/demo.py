@@ -2,7 +2,7 @@
 
 Writes the digits and the moving digits, pre-trains one model on both, tunes it with 20 labels per
 class to a target, compares it with the same encoder from scratch and with hand-crafted features,
-draws samples, reconstructs one image and one clip, and writes the report.  About three minutes on
+draws samples, reconstructs one image and one clip, and writes the report.  Three to four minutes on
 two cores, up to twice as long on slow ones.
 """
 
@@ -25,12 +25,12 @@ from discern.recipes.pretrain import pretrain
 from discern.report.page import write_report
 from discern.report.records import read_object
 
-MINUTES = 2.0  # of training; reading, fitting and reporting come on top
+MINUTES = 3.0  # of training; reading, fitting and reporting come on top
 QUICK = 0.12  # seconds of a tuning step for which these minutes are enough
-MOST_TIMES = 2.5  # as many minutes at most
+MOST_MINUTES = 5.0  # on a slow machine
 CANVAS = ["data.preprocess.height=32", "data.preprocess.width=32"]
 # from scratch gets as much as these two together
-PRETRAIN_SHARE, TUNE_SHARE = 0.3, 0.2
+PRETRAIN_SHARE, TUNE_SHARE = 1 / 3, 1 / 6
 LABELS = 20  # per class
 TARGET = 0.95
 
@@ -130,7 +130,7 @@ def _fair_minutes(out: Path) -> float:
         return float(settings["minutes"])
     config = configuration.override(images.supervised(), [*SETTINGS, *TUNE_SETTINGS, *CANVAS])
     seconds = seconds_per_step(config, Kind.IMAGE)
-    minutes = MINUTES * min(MOST_TIMES, max(1.0, seconds / QUICK))
+    minutes = min(MOST_MINUTES, MINUTES * max(1.0, seconds / QUICK))
     if minutes > MINUTES:
         print(f"a slow or busy machine: {minutes:.1f} minutes of training, not {MINUTES:g}")
     return minutes
