@@ -9,8 +9,8 @@ probabilities; timm's is handed finished floats and gives logits.  Where the pro
 bf16, OpenVINO's graph also runs in it, as `discern export --precision bf16` has it; and both
 runtimes with products of int8, as `--precision int8` has them.  Rounds take turns; medians over
 rounds, and intervals of the ratio over rounds (Student's t).  Beside them the least that a batch
-could take in 32 or 16 bits: its own products at the rate of one large product of
-matrices, and nothing around them.
+could take in 32 or 16 bits: its own products at the rate of one large product of matrices, and
+nothing around them.
 """
 
 from __future__ import annotations
@@ -207,10 +207,10 @@ def case(
     ours = [name for name in rounds if name.startswith("ours")]
     whole = fastest(rounds, [name for name in ours if "int8" not in name])
     few = fastest(rounds, [name for name in ours if "int8" in name])
-    work_done = operations(work / "model", frames)
+    count = operations(work / "model", frames)
     return {
-        "operations": work_done,
-        "least_milliseconds": {name: 1e3 * work_done / each for name, each in pace.items()},
+        "operations": count,
+        "least_milliseconds": {name: 1e3 * count / each for name, each in pace.items()},
         "size": size,
         "side": side,
         "patch": patch,

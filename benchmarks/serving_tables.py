@@ -169,9 +169,9 @@ def _binds(found: dict[str, Any]) -> str:
 
 
 def _most(found: dict[str, Any]) -> str:
-    """How far ahead of timm an export in 32 or 16 bits could be at most; nothing of older tables.
+    """How far ahead of timm its products alone would be, in 32 or 16 bits; nothing of older tables.
 
-    That is with its own products at the rate of one large product, and nothing around them.
+    That is at the rate of one large product, and with nothing around them.
     """
     said = []
     for row in found["rows"]:
@@ -186,8 +186,8 @@ def _most(found: dict[str, Any]) -> str:
     best = max(found["rates"], key=found["rates"].__getitem__)
     return (
         f"The products of the network alone, at the {found['rates'][best] / 1e9:.0f} GFLOP/s of "
-        f"one large product in {best}, would be ahead of timm by: {'; '.join(said)}. Without "
-        "fewer operations or fewer bits no export can be further ahead. "
+        f"one large product in {best}, would be ahead of timm by: {'; '.join(said)}. More "
+        "would need faster products, fewer operations or fewer bits. "
     )
 
 

@@ -22,15 +22,14 @@ from discern.evaluate.metrics import metrics
 from discern.log import Run
 from discern.recipes.fit import AUTO
 from discern.recipes.prepare import divide, has_several, load_sets, open_checked
-from discern.recipes.pretrain import pretrain
+from discern.recipes.pretrain import pretrain, require_one_encoder
 from discern.recipes.progress import progress_bar
 from discern.recipes.train import train
 from discern.report.page import write_report
 from discern.train.run import RunConfig
 
-PRETRAIN_SHARE = (
-    3.0  # minutes of pre-training for each minute of tuning, where there is no model to start from
-)
+# minutes of pre-training for each minute of tuning, where there is no model to start from
+PRETRAIN_SHARE = 3.0
 DEFAULT_MINUTES = 5.0
 MAX_BASELINE_ITEMS = 5000  # kernel machines grow with the square
 
@@ -64,21 +63,22 @@ def compare(
         raise UsageError(
             f"{data.spec}: items have several labels: hand-crafted methods here take one"
         )
+    require_one_encoder(base, size)
     minutes = minutes or DEFAULT_MINUTES
     counts = sorted(set(labels), key=lambda count: float("inf") if count == "all" else int(count))
     settings = {"source": specs, "labels": counts, "minutes": minutes, "base": base and str(base)}
     settings |= {"seed": seed, "size": size, "overrides": list(overrides)}
     with Run.open(Path(out), "compare", settings) as run:
-        scratch_minutes = minutes
+        pretrain_minutes = 0.0
         if base is None:
             base = run.out / "pretrained"
-            scratch_minutes += PRETRAIN_SHARE * minutes
+            pretrain_minutes = PRETRAIN_SHARE * minutes
             if finished(base) is None:
                 pretrain(
                     specs,
                     base,
                     size=size,
-                    minutes=PRETRAIN_SHARE * minutes,
+                    minutes=pretrain_minutes,
                     seed=seed,
                     overrides=overrides,
                 )
@@ -88,9 +88,8 @@ def compare(
                 run.out,
                 count,
                 minutes=minutes,
-                scratch_minutes=scratch_minutes,
+                pretrain_minutes=pretrain_minutes,
                 base=base,
-                size=size,
                 seed=seed,
                 overrides=overrides,
             )
@@ -111,21 +110,20 @@ def compare_at(
     count: int | str,
     *,
     minutes: float,
-    scratch_minutes: float,
     base: Path | str,
-    size: str | None = None,
+    pretrain_minutes: float = 0.0,
     seed: int = 0,
     overrides: Sequence[str] = (),
     target: float | None = None,
 ) -> Blocks:
     """All methods at one number of labels per class.
 
-    Where from scratch gets more minutes than the tuning of the base, these are those in which the
-    base was pre-trained, and the pre-trained model's blocks say so as `pretrain_seconds`.
+    From scratch gets the minutes in which the base was pre-trained as well, where they are known;
+    the pre-trained model's blocks then have them as `pretrain_seconds`.
     """
     blocks: Blocks = {}
     labels = None if count == "all" else int(count)
-    ways = (("pretrained", base, minutes), ("scratch", None, scratch_minutes))
+    ways = (("pretrained", base, minutes), ("scratch", None, pretrain_minutes + minutes))
     for method, start, budget in ways:
         folder = out / f"{method}-{count}"
         results = finished(folder) or train(
@@ -136,12 +134,11 @@ def compare_at(
             target_accuracy=target if method == "pretrained" else None,
             minutes=budget,
             labels=labels,
-            size=size if start is None else None,
             seed=seed,
             overrides=[*(_shape_of(out, count) if start is None else ()), *overrides],
         )
         _add(blocks, method, results, folder)
-    if scratch_minutes > minutes:
+    if pretrain_minutes:
         before = {"pretrain_seconds": (finished(base) or {}).get("train_seconds")}
         for methods in blocks.values():
             methods["pretrained"] = methods["pretrained"] | before
@@ -214,11 +211,12 @@ def _source_of(folder: Path) -> list[str]:
 def _shape_of(out: Path, count: int | str) -> list[str]:
     """Overrides that give the scratch run the encoder and the input of the pre-trained one."""
     config = settings_of(out / f"pretrained-{count}")
-    encoder = configuration.to_dict(config.backbone)
-    found = [f"backbone.{name}={json.dumps(value)}" for name, value in encoder.items()]
-    preprocess = config.data.preprocess
-    names = ("height", "width", "frames", "stored_frames", "fit")
-    return found + [f"data.preprocess.{name}={getattr(preprocess, name)}" for name in names]
+    parts = {"backbone": config.backbone, "data.preprocess": config.data.preprocess}
+    return [
+        f"{part}.{name}={json.dumps(value)}"
+        for part, shape in parts.items()
+        for name, value in configuration.to_dict(shape).items()
+    ]
 
 
 def finished(folder: Path | str) -> dict[str, Any] | None:

@@ -105,8 +105,8 @@ def run(out: Path | str, minutes: float | None = None) -> dict[str, Any]:
             run.out,
             LABELS,
             minutes=TUNE_SHARE * minutes,
-            scratch_minutes=(PRETRAIN_SHARE + TUNE_SHARE) * minutes,
             base=base,
+            pretrain_minutes=PRETRAIN_SHARE * minutes,
             overrides=[*SETTINGS, *TUNE_SETTINGS],
             target=TARGET,
         )

@@ -77,12 +77,6 @@ def comparison_table(blocks: Sequence[Block], caption: str) -> Markup:
     return table([head[i] for i in used], [[row[i] for i in used] for row in rows], caption)
 
 
-def _training(values: Mapping[str, Any]) -> str:
-    """How long a model was trained, and before that pre-trained."""
-    before, tuned = (duration(values.get(f"{of}_seconds")) for of in ("pretrain", "train"))
-    return tuned if before == NONE else f"{before} + {tuned}"
-
-
 def labels_table(
     by_count: Mapping[str, Mapping[str, Any]], kind: str, caption: str
 ) -> Markup | None:
@@ -173,6 +167,12 @@ def fold(title: object, *children: object) -> Markup:
 def method_name(method: str) -> object:
     """The title of a method; ours stand out."""
     return tag("b", name(method)) if method in OURS else name(method)
+
+
+def _training(values: Mapping[str, Any]) -> str:
+    """How long a model was trained, and before that pre-trained."""
+    before, tuned = (duration(values.get(f"{of}_seconds")) for of in ("pretrain", "train"))
+    return tuned if before == NONE else f"{before} + {tuned}"
 
 
 def _clipped(cell: object) -> object:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 
 from discern.cli import main
 from discern.predict import load, predict_files
+from tests.child import child
 from tests.data.broken import bombs, broken_inputs, damaged_inputs, picture, video_bombs
 from tests.data.measured import measured
 from tests.faults.killing import TINY, write_pictures
@@ -357,13 +356,7 @@ def test_a_sample_as_processes(model: Path, pictures: Path, tmp_path: Path) -> N
         (["reconstruct", model, bomb, "--out", tmp_path / "o.png"], 4, "bomb.jpg: more pixels"),
         (["train", one, "--out", tmp_path / "run"], 4, "one class only (dark)"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "discern", *map(str, words)],
-            capture_output=True,
-            text=True,
-            timeout=100,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == code, done.stderr
-        assert done.stdout == "" and done.stderr.count("\n") == 1
-        assert fragment in done.stderr and "Traceback" not in done.stderr
+        found, out, said = child(*words)
+        assert found == code, said
+        assert out == "" and said.count("\n") == 1
+        assert fragment in said and "Traceback" not in said

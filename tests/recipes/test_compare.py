@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from discern.errors import UsageError
 from discern.recipes.compare import PRETRAIN_SHARE, compare
 from discern.recipes.pretrain import pretrain
 from tests.faults.killing import write_pictures
@@ -51,3 +54,9 @@ def test_from_scratch_is_the_network_that_was_pre_trained(tmp_path: Path) -> Non
     # how long the base was pre-trained is not known, so both are tuned alike
     assert scratch["loop"]["minutes"] == tuned["loop"]["minutes"] == MINUTES
     assert "pretrain_seconds" not in found["images"]["pretrained"]
+
+
+def test_a_base_brings_its_own_size(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "data", 24, 16)
+    with pytest.raises(UsageError, match="brings its own encoder"):
+        compare(str(data), tmp_path / "out", base="discern-nano", size="pico")

@@ -9,7 +9,8 @@ import pytest
 
 from discern.cli import main
 from discern.data.synthetic import DigitsConfig, write_digits
-from tests.verbs.scene import COMMON, ENCODER, GENERATOR, Scene, child, flags
+from tests.child import child
+from tests.verbs.scene import COMMON, ENCODER, GENERATOR, Scene, flags
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,18 +28,6 @@ CLIPS = {f"{parity}-{way}" for parity in ("odd", "even") for way in ("left", "ri
 
 def flags(*settings: str) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
-
-
-def child(*words: object) -> tuple[int, str, str]:
-    """A command line as a process of its own: exit code, stdout, stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "discern", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 def results(run: Path) -> dict[str, Any]:

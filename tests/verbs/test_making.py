@@ -12,7 +12,8 @@ from discern.cli import main
 from discern.data.decode import decode
 from discern.data.limits import Limits
 from discern.data.sources import open_source
-from tests.verbs.scene import Scene, child
+from tests.child import child
+from tests.verbs.scene import Scene
 
 SIDE, GAP, FRAMES = 32, 2, 4
 ROW_OF_3 = 3 * SIDE + 2 * GAP

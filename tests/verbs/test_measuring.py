@@ -13,6 +13,7 @@ from PIL import Image
 
 from discern.cli import main
 from discern.clip import Kind
+from tests.child import child
 from tests.faults.killing import write_pictures
 from tests.verbs.scene import (
     BUNDLE,
@@ -22,7 +23,6 @@ from tests.verbs.scene import (
     IMAGES,
     MEASURES,
     Scene,
-    child,
     flags,
     results,
 )
