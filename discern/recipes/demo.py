@@ -2,7 +2,7 @@
 
 Writes the digits and the moving digits, pre-trains one model on both, tunes it with 20 labels per
 class to a target, compares it with the same encoder from scratch and with hand-crafted features,
-draws samples, reconstructs one image and one clip, and writes the report.  Three to four minutes on
+draws samples, reconstructs one image and one clip, and writes the report.  About three minutes on
 two cores, up to twice as long on slow ones.
 """
 
@@ -25,7 +25,7 @@ from discern.recipes.pretrain import pretrain
 from discern.report.page import write_report
 from discern.report.records import read_object
 
-MINUTES = 3.0  # of training; reading, fitting and reporting come on top
+MINUTES = 2.5  # of training; reading, fitting and reporting come on top
 QUICK = 0.12  # seconds of a tuning step for which these minutes are enough
 MOST_MINUTES = 5.0  # on a slow machine
 CANVAS = ["data.preprocess.height=32", "data.preprocess.width=32"]

@@ -11,7 +11,7 @@ from discern.recipes import demo
 
 
 @pytest.mark.parametrize(
-    ("seconds", "minutes"), [(0.01, 3.0), (demo.QUICK, 3.0), (1.5 * demo.QUICK, 4.5), (60.0, 5.0)]
+    ("seconds", "minutes"), [(0.01, 2.5), (demo.QUICK, 2.5), (1.6 * demo.QUICK, 4.0), (60.0, 5.0)]
 )
 def test_a_slow_machine_gets_more_minutes(
     seconds: float,
@@ -22,10 +22,10 @@ def test_a_slow_machine_gets_more_minutes(
 ) -> None:
     monkeypatch.setattr(demo, "seconds_per_step", lambda config, kind: seconds)
     assert demo._fair_minutes(tmp_path) == pytest.approx(minutes)
-    assert ("slow or busy" in capsys.readouterr().out) is (minutes > 3)
+    assert ("slow or busy" in capsys.readouterr().out) is (minutes > 2.5)
     # what was begun goes on with the minutes that it was begun with
-    (tmp_path / "config.json").write_text(json.dumps({"settings": {"minutes": 3.75}}))
-    assert demo._fair_minutes(tmp_path) == 3.75
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {"minutes": 3.25}}))
+    assert demo._fair_minutes(tmp_path) == 3.25
 
 
 def test_the_trial_is_a_step_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
