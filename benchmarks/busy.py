@@ -122,8 +122,8 @@ def train(who: str, seconds: float) -> None:
     from discern.clip import Batch
     from discern.heap import keep_freed_memory
     from discern.recipes.images import PRETRAIN_BATCH, masked_gan
+    from discern.train.build import build_objective
     from discern.train.loop import step_rng
-    from discern.train.run import build_objective
 
     keep_freed_memory()
     objective = build_objective(configuration.override(masked_gan(), [])).train()

@@ -26,10 +26,10 @@ from discern.clip import Batch
 from discern.recipes.images import masked_gan, sized
 from discern.scale.divided import Divided, clip_gradients, own_part
 from discern.scale.ranks import current, joined
+from discern.train.build import build_objective
 from discern.train.ema import update_averages
 from discern.train.loop import step_rng
 from discern.train.optim import OptimConfig, build_optimizer
-from discern.train.run import build_objective
 
 OUT = HERE / "results" / "divided.json"
 SIZES = ("nano", "small")

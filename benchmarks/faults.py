@@ -62,7 +62,7 @@ from discern.models.weights import load_bundle, save_bundle  # noqa: E402
 from discern.seal.keys import make_signing_key, read_private  # noqa: E402
 from discern.seal.sign import requiring, sign  # noqa: E402
 from discern.train.checkpoint import load_latest, save_checkpoint  # noqa: E402
-from discern.train.run import RunConfig  # noqa: E402
+from discern.train.settings import RunConfig  # noqa: E402
 from tests.faults.killing import kill_and_resume, pretrain_words, write_pictures  # noqa: E402
 
 TABLE = HERE / "results" / "faults.json"

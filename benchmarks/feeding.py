@@ -31,8 +31,9 @@ from discern.data.sources import open_source  # noqa: E402
 from discern.heap import keep_freed_memory  # noqa: E402
 from discern.recipes.images import masked_gan  # noqa: E402
 from discern.recipes.prepare import load_sets  # noqa: E402
+from discern.train.build import build_objective  # noqa: E402
 from discern.train.loop import step_rng  # noqa: E402
-from discern.train.run import RunConfig, build_objective  # noqa: E402
+from discern.train.settings import RunConfig  # noqa: E402
 
 STEPS, LIMIT = 3, 1.05
 SETTINGS = ["data.preprocess.height=64", "data.preprocess.width=64", "backbone.patch=8"]

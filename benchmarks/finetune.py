@@ -46,10 +46,10 @@ from discern.recipes.images import sized, supervised  # noqa: E402
 from discern.recipes.prepare import load_sets  # noqa: E402
 from discern.scale.divided import clip_gradients  # noqa: E402
 from discern.scale.precision import autocast, choose_precision  # noqa: E402
+from discern.train.build import build_objective  # noqa: E402
 from discern.train.ema import update_averages  # noqa: E402
 from discern.train.loop import step_rng  # noqa: E402
 from discern.train.optim import OptimConfig, build_optimizer  # noqa: E402
-from discern.train.run import build_objective  # noqa: E402
 
 SIZE, SIDE, PATCH, BATCH, COUNT = "tiny", 64, 8, 64, 640
 CPU = torch.device("cpu")

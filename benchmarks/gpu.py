@@ -36,8 +36,9 @@ from discern.models.classifier import Classifier
 from discern.recipes import images
 from discern.scale.precision import autocast
 from discern.train.ahead import arriving
+from discern.train.build import build_objective
 from discern.train.loop import step_rng
-from discern.train.run import build_objective, compile_blocks
+from discern.train.run import compile_blocks
 
 CLASSES, PATCH, ITEMS = 1000, 16, 2048
 STEPS = 8  # of a round

@@ -39,8 +39,9 @@ from discern.models.weights import save_bundle  # noqa: E402
 from discern.recipes import images  # noqa: E402
 from discern.recipes.prepare import divide, load_sets, open_checked, shaped_for  # noqa: E402
 from discern.scale.precision import autocast, choose_precision  # noqa: E402
+from discern.train.build import build_objective, pretrained_model  # noqa: E402
 from discern.train.optim import build_optimizer, set_rate  # noqa: E402
-from discern.train.run import build_objective, choose_device, pretrained_model  # noqa: E402
+from discern.train.run import choose_device  # noqa: E402
 
 BATCH, PROJECTED = 256, 128
 SMALL = {"cj_strength": 0.5, "gaussian_blur": 0.0}  # lightly's advice for small images

@@ -38,9 +38,10 @@ from discern.clip import Batch  # noqa: E402
 from discern.heap import keep_freed_memory  # noqa: E402
 from discern.recipes.images import gan, masked_gan, sized  # noqa: E402
 from discern.scale.precision import autocast, choose_precision  # noqa: E402
+from discern.train.build import build_objective  # noqa: E402
 from discern.train.loop import step_rng  # noqa: E402
 from discern.train.optim import OptimConfig, build_optimizer  # noqa: E402
-from discern.train.run import RunConfig, build_objective  # noqa: E402
+from discern.train.settings import RunConfig  # noqa: E402
 
 SIZE, SIDE, PATCH, COUNT = "tiny", 64, 8, 32
 STEPS, PROGRESS = 4, 0.7  # of a round; the adversary is on, and the end has not begun

@@ -37,8 +37,8 @@ from discern.clip import Batch  # noqa: E402
 from discern.data.loader import Loader  # noqa: E402
 from discern.recipes.images import masked_gan, sized  # noqa: E402
 from discern.scale.ranks import joined  # noqa: E402
+from discern.train.build import build_objective  # noqa: E402
 from discern.train.loop import step_rng  # noqa: E402
-from discern.train.run import build_objective  # noqa: E402
 
 TABLE = HERE / "results" / "simulate.json"
 STEPS = 40

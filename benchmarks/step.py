@@ -26,8 +26,8 @@ from discern.clip import Batch  # noqa: E402
 from discern.heap import keep_freed_memory  # noqa: E402
 from discern.recipes.images import PRETRAIN_BATCH, masked_gan  # noqa: E402
 from discern.scale.precision import autocast, probe_precision  # noqa: E402
+from discern.train.build import build_objective  # noqa: E402
 from discern.train.loop import step_rng  # noqa: E402
-from discern.train.run import build_objective  # noqa: E402
 
 CPU = torch.device("cpu")
 ROUNDS, STEPS = 7, 16

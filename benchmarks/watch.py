@@ -38,8 +38,9 @@ from discern.objectives.masked_gan import MaskedGan  # noqa: E402
 from discern.objectives.objective import Objective  # noqa: E402
 from discern.recipes import images  # noqa: E402
 from discern.recipes.prepare import load_sets  # noqa: E402
+from discern.train.build import build_objective  # noqa: E402
 from discern.train.loop import fit  # noqa: E402
-from discern.train.run import RunConfig, build_objective  # noqa: E402
+from discern.train.settings import RunConfig  # noqa: E402
 
 FAULT_AT, LOOKED, HEALTHY = 100, 500, 10  # steps, steps, runs of each objective
 SMALL = (

@@ -61,15 +61,10 @@ from discern.recipes.train import configured
 from discern.scale.precision import autocast, choose_precision
 from discern.security.certainty import softmax
 from discern.train.bounds import within_bounds
+from discern.train.build import build_objective, pretrained_model, tuned_model
 from discern.train.loop import Evaluate, LoopConfig, Outcome, fit
-from discern.train.run import (
-    RunConfig,
-    build_loader,
-    build_objective,
-    choose_device,
-    pretrained_model,
-    tuned_model,
-)
+from discern.train.run import build_loader, choose_device
+from discern.train.settings import RunConfig
 
 PASSES = 15  # over the items, by default, within the limits below
 FEWEST_STEPS, MOST_STEPS = 60, 1500

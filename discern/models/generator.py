@@ -18,6 +18,7 @@ from discern.models.tokens import Grid, positions, unpatchify
 # Tokens share a large common part, so a step of Adam moves all of a pixel's weights alike: without
 # the gain pixels swing about from step to step, and short trainings end noisy.
 OUTPUT_GAIN = 0.25
+TINY = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,9 @@ class GeneratorConfig:
     heads: int = 3
     noise: int = 32
     classes: int = 0  # > 0: class-conditional, label -1 means any
+    # what all places have in common is taken away from them, and they get unit variance: else what
+    # is alike in all tokens rules, and short trainings paint every patch alike
+    centred: bool = False
 
 
 class Generator(nn.Module):
@@ -105,8 +109,16 @@ class Generator(nn.Module):
         # an image is a still clip: its copies in the tubelet are averaged back into one frame
         return clip.mean(dim=2, keepdim=True) if T == 1 else clip[:, :, :T]
 
+    def _places(self, grid: Grid) -> Tensor:
+        """-> [N, d]"""
+        place = positions(grid, self.config.width, self.mask_token.device)
+        if not self.config.centred:
+            return place
+        own = place - place.mean(dim=0)
+        return own / own.square().mean().sqrt().clamp(min=TINY)  # of a single token nothing is left
+
     def _canvas(self, count: int, grid: Grid, tokens: Tensor | None, keep: Tensor | None) -> Tensor:
-        place = positions(grid, self.config.width, self.mask_token.device)  # [N, d]
+        place = self._places(grid)
         hidden = (self.mask_token + place).expand(count, -1, -1)
         if tokens is None or keep is None:
             return hidden

@@ -228,8 +228,12 @@ class MaskedGan(Objective):
     def _code_loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         """On lightly augmented items: samples shall look like data, not like views of it."""
         clip = self.masked(batch.clip[: _share(len(batch.clip), self.config.code_share)], rng)
-        with torch.no_grad():  # the encoder learns nothing here
-            pooled = self.discriminator.backbone(clip).pooled
+        # of the averaged encoder, which is the one in use later: codes of the live one move faster
+        # than a generator can learn to read them
+        encoder = self.average[0]
+        assert isinstance(encoder, Discriminator)
+        with torch.no_grad(), forgetting(encoder):
+            pooled = encoder.backbone(clip).pooled
         return code_loss(self.coder, pooled, clip, self.generator, rng)
 
     def _adversary_loss(

@@ -26,7 +26,7 @@ from discern.recipes.pretrain import pretrain, require_one_encoder
 from discern.recipes.progress import progress_bar
 from discern.recipes.train import train
 from discern.report.page import write_report
-from discern.train.run import RunConfig
+from discern.train.settings import RunConfig
 
 # minutes of pre-training for each minute of tuning, where there is no model to start from
 PRETRAIN_SHARE = 3.0

@@ -23,8 +23,10 @@ from discern.recipes.images import sized
 from discern.report.records import read_object
 from discern.scale.precision import autocast, choose_precision
 from discern.threads import choose_threads, set_threads
+from discern.train.build import build_objective
 from discern.train.loop import step_rng
-from discern.train.run import RunConfig, build_objective, choose_device
+from discern.train.run import choose_device
+from discern.train.settings import RunConfig
 
 AUTO = "auto"
 ENOUGH = {True: 1500, False: 600}  # steps of a pre-training, and of a tuning

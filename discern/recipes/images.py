@@ -16,11 +16,13 @@ from discern.data.augment import SHARP, VIEW
 from discern.data.loader import LoaderConfig
 from discern.errors import UsageError
 from discern.models.backbone import SIZES
+from discern.models.generator import GeneratorConfig
 from discern.objectives.masked_gan import MaskedGanConfig
 from discern.recipes.uses import USES
 from discern.train.loop import LoopConfig
 from discern.train.optim import OptimConfig
-from discern.train.run import DataConfig, RunConfig, wants_gpu
+from discern.train.run import wants_gpu
+from discern.train.settings import DataConfig, RunConfig
 
 PRETRAIN_MINUTES = 15.0
 TRAIN_MINUTES = 5.0
@@ -63,6 +65,7 @@ def masked_gan() -> RunConfig:
         objective="masked_gan",
         loop=LoopConfig(evaluations=10),
         optim=OptimConfig(rate=2e-3, matrix_factor=MATRIX_FACTOR),
+        generator=GeneratorConfig(centred=True),
         view=replace(VIEW, scale=(1.0, 1.0)),
         data=DataConfig(loader=loader),
     )

@@ -19,7 +19,7 @@ from discern.models.generator import Generator
 from discern.objectives.objective import Objective
 from discern.predict import features, forward
 from discern.recipes.prepare import PROBE_BANK, PROBE_QUERIES
-from discern.train.run import RunConfig
+from discern.train.settings import RunConfig
 
 BLOCK = {Kind.IMAGE: "images", Kind.CLIP: "clips"}
 MADE = {Kind.IMAGE: 256, Kind.CLIP: 64}  # samples of one look, and half of the real items

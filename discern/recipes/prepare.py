@@ -19,7 +19,7 @@ from discern.data.limits import Limits
 from discern.data.sources import open_source
 from discern.data.splits import Splits, make_splits, pick_labels, read_splits, write_splits
 from discern.errors import BadItem, DataError
-from discern.train.run import DataConfig, RunConfig
+from discern.train.settings import DataConfig, RunConfig
 
 PEEKED = 48  # items looked at to settle the shape
 LONGEST = 64  # pixels of the longer side, by default: what a CPU can learn from in minutes

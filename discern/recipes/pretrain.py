@@ -31,13 +31,9 @@ from discern.recipes.samples import sample_sheets
 from discern.report.page import write_report
 from discern.repro import versions
 from discern.train.bounds import within_bounds
-from discern.train.run import (
-    RunConfig,
-    budgeted,
-    build_objective,
-    pretrained_model,
-    train_objective,
-)
+from discern.train.build import build_objective, pretrained_model
+from discern.train.run import budgeted, train_objective
+from discern.train.settings import RunConfig
 
 MAY_CHANGE = (
     "threads",
@@ -82,6 +78,9 @@ def pretrain(
         config = shape(config)
     if start is not None:
         config = replace(config, backbone=start.model.config.backbone)
+        painter = start.model.config.generator
+        if painter is not None:  # of an older one the places are not centred: it goes on as it is
+            config = replace(config, generator=replace(config.generator, centred=painter.centred))
         preprocess = configuration.from_dict(type(config.data.preprocess), start.preprocess)
         config = replace(config, data=replace(config.data, preprocess=preprocess))
         if start.public:

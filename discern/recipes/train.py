@@ -42,15 +42,10 @@ from discern.recipes.unlabelled import joined_with_unlabelled
 from discern.report.page import write_report
 from discern.repro import versions
 from discern.train.bounds import within_bounds
+from discern.train.build import build_objective, tuned_model
 from discern.train.loop import Outcome
-from discern.train.run import (
-    RunConfig,
-    budgeted,
-    build_objective,
-    choose_device,
-    train_objective,
-    tuned_model,
-)
+from discern.train.run import budgeted, choose_device, train_objective
+from discern.train.settings import RunConfig
 
 
 def train(

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from discern.data.augment import AugmentConfig
 from discern.models.backbone import SIZES
-from discern.train.run import RunConfig
+from discern.train.settings import RunConfig
 
 LIGHT = 3.0  # in powers of e: the dark side of a face keeps a few parts of a thousand
 MOVED = 0.04  # share of the side: how well faces are cut alike

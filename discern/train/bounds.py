@@ -16,7 +16,7 @@ import torch
 
 from discern.errors import ConfigError
 from discern.scale.precision import Precision
-from discern.train.run import RunConfig
+from discern.train.settings import RunConfig
 
 COUNTS = {  # name -> the most that is not a slip
     "attack_steps": 100,

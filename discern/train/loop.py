@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -17,14 +17,13 @@ from torch import Tensor
 
 from discern.clip import Batch
 from discern.data.loader import Position
-from discern.models.model import named_tensors
 from discern.objectives.objective import Losses, Objective
 from discern.scale.divided import clip_gradients
 from discern.scale.ranks import ALONE, Ranks, is_divided
 from discern.train.ahead import arriving
 from discern.train.ema import update_averages
-from discern.train.muon import Muon
 from discern.train.optim import OptimConfig, build_optimizer, set_rate
+from discern.train.state import State, plain_of, restore, tensors_of
 from discern.train.watch import Watch
 
 CPU = torch.device("cpu")
@@ -50,22 +49,6 @@ class LoopConfig:
     recompute: bool = False  # blocks are computed twice instead of kept: less memory
     divide: bool = False  # blocks over ranks, each keeping its part of them: less memory
     compile: bool = False  # blocks, on a GPU; it takes a while first
-
-
-@dataclass(kw_only=True)
-class State:
-    """What a resumed run needs besides tensors; all of it is in the checkpoint."""
-
-    step: int = 0
-    seconds: float = 0.0  # spent training, over all resumes
-    position: Position = Position()
-    best: float = -math.inf
-    last: float | None = None  # of the network as it is: what is handed over is the last one
-    stale: int = 0  # evaluations since the best
-    next_evaluation: float = 0.0  # progress
-    next_save: float = 0.0  # progress
-    watch: dict[str, Any] = field(default_factory=dict)
-    parts: dict[str, float] = field(default_factory=dict)  # what each term said last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +138,7 @@ def fit(
 
     saved = kept()
     if saved is not None:
-        _restore(objective, optimizers, *saved, state)
+        restore(objective, optimizers, *saved, state)
         watch.load(state.watch)
     started = time.monotonic() - state.seconds
     last_log, logged_step = state.seconds, state.step
@@ -166,7 +149,7 @@ def fit(
             return Outcome(stopped_by=stopped_by, state=state)
     else:  # so that there is always a good network to come back to
         state.next_save = _next(0.0, 0.0, _saves(config))
-        keeper.save(0, _tensors(objective, optimizers), _plain(state))
+        keeper.save(0, tensors_of(objective, optimizers), plain_of(state))
 
     for position, batch in arriving(loader.batches(state.position), device):
         progress = _progress(config, state)
@@ -205,7 +188,7 @@ def fit(
         if watch.must_roll_back or watch.gave_up is not None:
             saved = kept()
             if saved is not None:
-                _restore(objective, optimizers, *saved, state, weights_only=True)
+                restore(objective, optimizers, *saved, state, weights_only=True)
         if watch.must_roll_back:
             watch.rolled_back()
         if watch.gave_up is not None:  # what is handed over is the last good network
@@ -237,7 +220,7 @@ def fit(
         if stopped_by != "diverged" and (stopped_by or due):
             state.next_save = _next(state.next_save, progress, _saves(config))
             state.watch = watch.dump()
-            keeper.save(state.step, _tensors(objective, optimizers), _plain(state))
+            keeper.save(state.step, tensors_of(objective, optimizers), plain_of(state))
         if stopped_by:
             return Outcome(stopped_by=stopped_by, state=state)
     raise AssertionError("a loader is endless")
@@ -368,51 +351,6 @@ def _already(config: LoopConfig, state: State) -> str | None:
     """What had ended the training that left this checkpoint, if it had ended."""
     is_over = _progress(config, state) >= 1.0
     return _reached(config, state) or (_budget_name(config, state) if is_over else None)
-
-
-def _tensors(objective: Objective, optimizers: dict[str, Muon]) -> dict[str, Tensor]:
-    tensors = {f"objective/{name}": value for name, value in named_tensors(objective).items()}
-    for phase, optimizer in optimizers.items():
-        for name, parameter in objective.players[phase].named_parameters():
-            for key, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer/{phase}/{name}/{key}"] = value
-    return tensors
-
-
-def _restore(
-    objective: Objective,
-    optimizers: dict[str, Muon],
-    tensors: dict[str, Tensor],
-    plain: dict[str, Any],
-    state: State,
-    *,
-    weights_only: bool = False,
-) -> None:
-    with torch.no_grad():
-        for name, value in named_tensors(objective).items():
-            value.copy_(tensors[f"objective/{name}"])
-    for phase, optimizer in optimizers.items():
-        prefix = f"optimizer/{phase}/"
-        optimizer.state.clear()
-        parameters = dict(objective.players[phase].named_parameters())
-        for place, value in tensors.items():
-            if place.startswith(prefix):
-                name, key = place.removeprefix(prefix).rsplit("/", 1)
-                moved = value.to(parameters[name].device, copy=True)
-                optimizer.state[parameters[name]][key] = moved
-    if weights_only:
-        return
-    for key, value in plain.items():
-        setattr(state, key, Position(*value) if key == "position" else value)
-
-
-def _plain(state: State) -> dict[str, Any]:
-    plain = asdict(state)
-    plain["position"] = list(state.position)
-    # a state is JSON, which has no word for what is not finite
-    plain["parts"] = {name: value for name, value in state.parts.items() if math.isfinite(value)}
-    plain["best"] = state.best if math.isfinite(state.best) else -1.0
-    return plain
 
 
 def _short(parts: dict[str, float]) -> str:

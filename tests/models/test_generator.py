@@ -40,6 +40,21 @@ def test_shapes(shape: tuple[int, int, int], tubelet: int, seen: int) -> None:
 
 
 @torch.no_grad()
+def test_centred_places_have_nothing_in_common() -> None:
+    torch.manual_seed(0)
+    generator = Generator(generator_config(centred=True), backbone_config(tubelet=2))
+    for grid in ((1, 4, 4), (3, 2, 2), (1, 1, 2)):
+        own = generator._places(grid)
+        torch.testing.assert_close(own.mean(dim=0), torch.zeros(24), rtol=0, atol=1e-5)
+        torch.testing.assert_close(own.square().mean(), torch.tensor(1.0))
+        plain = positions(grid, 24)
+        apart = plain[0] - plain[1]  # what tells two places apart points the same way
+        assert torch.cosine_similarity(own[0] - own[1], apart, dim=0) > 0.999
+    drawn = generator(generator.draw_noise(2, rng()), (1, 4, 4))  # a single token
+    assert drawn.isfinite().all()
+
+
+@torch.no_grad()
 def test_noise_decides_and_nothing_else() -> None:
     generator = _generator()
     noise = generator.draw_noise(4, rng())
@@ -132,3 +147,23 @@ def test_the_seam_starts_as_nothing_and_joins_neighbours() -> None:
     window = torch.nn.functional.avg_pool2d(plain[:, :, 0], 3, 1, 1) * 0.9
     expected = plain[:, :, 0] + window.sum(1, keepdim=True)
     torch.testing.assert_close(joined[:, :, 0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_centred_places_are_learned_sooner(seed: int) -> None:
+    """What is bright in the middle and dark around it, from few steps."""
+    wanted = torch.full((8, 3, 1, 16, 16), -1.0)
+    wanted[..., 4:12, 4:12] = 1.0
+    left = {}
+    for centred in (False, True):
+        torch.manual_seed(seed)
+        generator = Generator(generator_config(centred=centred), backbone_config())
+        optimizer = torch.optim.AdamW(generator.parameters(), lr=2e-3)
+        draw = rng(seed)
+        for _ in range(60):
+            error = (generator(generator.draw_noise(8, draw), (1, 16, 16)) - wanted).square().mean()
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+        left[centred] = error.item()
+    assert left[True] < 0.5 * left[False]

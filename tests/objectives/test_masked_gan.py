@@ -147,7 +147,26 @@ def test_forgeries_are_not_in_the_statistics_of_the_encoder() -> None:
         assert value.equal(alone[name]), name
 
 
-@pytest.mark.parametrize("asked", [{"teacher": True}, {"perceptual": 1.0}])
+@torch.no_grad()
+def test_codes_are_those_of_the_averaged_encoder() -> None:
+    objective, items = only("code"), batch(8)
+
+    def said() -> float:
+        for name, value in objective.coder.named_buffers():
+            value.copy_(moments[name])
+        return objective.loss("both", items, rng(), 0.5).parts["code"].item()
+
+    moments = {name: value.clone() for name, value in objective.coder.named_buffers()}
+    before = said()
+    for alive in objective.discriminator.parameters():
+        alive.add_(torch.randn(alive.shape, generator=rng(1)))
+    assert said() == before
+    for averaged in objective.average[0].parameters():  # type: ignore[union-attr]
+        averaged.add_(torch.randn(averaged.shape, generator=rng(1)))
+    assert said() != before
+
+
+@pytest.mark.parametrize("asked", [{"teacher": True}, {"perceptual": 1.0}, {"code": 1.0}])
 def test_an_average_that_judges_learns_no_statistics_from_it(asked: dict[str, Any]) -> None:
     objective = masked_gan(stem="deep", **asked).train()
     before = {name: value.clone() for name, value in objective.average.named_buffers()}

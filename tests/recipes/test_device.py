@@ -14,7 +14,7 @@ from discern.data.synthetic import DigitsConfig, write_digits
 from discern.objectives.masked_gan import MaskedGanConfig
 from discern.recipes import images
 from discern.recipes.train import configured
-from discern.train.run import RunConfig
+from discern.train.settings import RunConfig
 from tests.faults.killing import pretrain_words, write_pictures
 
 

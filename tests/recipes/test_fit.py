@@ -11,7 +11,7 @@ from discern.cli import main
 from discern.clip import Kind
 from discern.models.backbone import SIZES
 from discern.recipes import fit, images
-from discern.train.run import RunConfig
+from discern.train.settings import RunConfig
 from tests.faults.killing import write_pictures
 
 

@@ -10,7 +10,7 @@ from discern.data.items import Source
 from discern.data.sources import open_source
 from discern.recipes.images import masked_gan, sized, supervised
 from discern.recipes.prepare import divide, shaped_for
-from discern.train.run import DataConfig
+from discern.train.settings import DataConfig
 
 
 def folder(root: Path, sizes: list[tuple[int, int]], per_class: int = 20) -> Source:

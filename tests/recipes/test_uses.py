@@ -13,7 +13,7 @@ from discern.models.backbone import SIZES
 from discern.recipes import images
 from discern.recipes.uses import USES
 from discern.train.bounds import within_bounds
-from discern.train.run import build_objective, tuned_model
+from discern.train.build import build_objective, tuned_model
 
 
 @pytest.mark.parametrize("use", USES)

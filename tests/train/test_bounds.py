@@ -14,7 +14,7 @@ from discern.errors import ConfigError
 from discern.recipes import images
 from discern.train import bounds
 from discern.train.bounds import within_bounds
-from discern.train.run import RunConfig
+from discern.train.settings import RunConfig
 
 
 @pytest.mark.parametrize("name", images.RECIPES)

@@ -11,7 +11,8 @@ from torch import Tensor
 from discern.data.augment import STRONG, WEAK, AugmentConfig, to_float
 from discern.objectives.semi import Semi
 from discern.objectives.supervised import Supervised
-from discern.train.run import RunConfig, build_objective
+from discern.train.build import build_objective
+from discern.train.settings import RunConfig
 from tests.tiny import backbone_config, pixels, rng
 
 
