@@ -26,7 +26,7 @@ from discern.report.page import write_report
 from discern.report.records import read_object
 
 MINUTES = 2.5  # of training; reading, fitting and reporting come on top
-QUICK = 0.12  # seconds of a tuning step for which these minutes are enough
+QUICK = 0.055  # seconds of a tuning step for which these minutes are enough
 MOST_MINUTES = 5.0  # on a slow machine
 CANVAS = ["data.preprocess.height=32", "data.preprocess.width=32"]
 # from scratch gets as much as these two together
