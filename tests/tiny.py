@@ -31,6 +31,8 @@ from discern.objectives.semi import Semi, SemiConfig
 from discern.objectives.supervised import Supervised, SupervisedConfig
 
 SIDE = 16  # pixels: 16 tokens an image
+ENCODER = ["backbone.width=32", "backbone.depth=1", "backbone.heads=2"]  # settings of a whole run
+EXACT = ["precision=fp32", "threads=1"]
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -16,7 +16,8 @@ from discern.models.norm import LayerNorm
 from discern.models.tokens import Grid, positions, unpatchify
 
 # Tokens share a large common part, so a step of Adam moves all of a pixel's weights alike: without
-# the gain pixels swing about from step to step, and short trainings end noisy.
+# the gain pixels swing about from step to step, and short trainings end noisy.  With centred places
+# trials without it were no better.
 OUTPUT_GAIN = 0.25
 TINY = 1e-6
 
@@ -31,7 +32,8 @@ class GeneratorConfig:
     noise: int = 32
     classes: int = 0  # > 0: class-conditional, label -1 means any
     # what all places have in common is taken away from them, and they get unit variance: else what
-    # is alike in all tokens rules, and short trainings paint every patch alike
+    # is alike in all tokens rules, and short trainings paint every patch alike.  Recipes ask for
+    # it; models that were stored before say nothing of it, and know their places as they were
     centred: bool = False
 
 

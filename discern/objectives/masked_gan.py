@@ -1,7 +1,7 @@
 """The default objective: masked adversarial in-painting and view consistency in one shared encoder.
 
 The generator (encoder of the visible tokens, light decoder, noise) paints hidden patches; the
-discriminator (the same encoder) judges each patch and the whole.  One encoder pass over two views
+discriminator (the same encoder) judges each patch and the whole.  One encoder pass over all views
 with tokens dropped serves the view term, the reconstruction and the forgery.  A weight of 0 takes a
 term out and costs nothing: MAE, MAE + view and MAE + adversary are settings of this file.  Sources:
 MAE (He et al. 2022), GAN-MAE (Fei et al. 2023), SimCLR and MoCo v3 (Chen et al. 2020, 2021),
@@ -134,6 +134,13 @@ class MaskedGan(Objective):
         live += [self.coder]
         self.players = {"both": nn.ModuleList(live)}
 
+    @property
+    def averaged(self) -> Discriminator:
+        """The one that is handed over; gradients never reach its weights."""
+        one = self.average[0]
+        assert isinstance(one, Discriminator)
+        return one
+
     def loss(self, phase: str, batch: Batch, rng: torch.Generator, progress: float) -> Losses:
         assert phase == "both", phase
         config, total = self.config, torch.zeros((), device=batch.clip.device)
@@ -198,12 +205,10 @@ class MaskedGan(Objective):
         projected = self.projector(features.pooled).unflatten(0, (count, -1))  # [V, B, Q]
         if not self.config.teacher:
             return contrast(projected, temperature)
-        average_discriminator, _, average_projector = self.average
-        assert isinstance(average_discriminator, Discriminator)
         # the teacher sees all tokens, and each view predicts the next one
-        with torch.no_grad(), forgetting(average_discriminator):
-            pooled = average_discriminator.backbone(seen).pooled
-            target = average_projector(pooled).unflatten(0, (count, -1)).roll(-1, dims=0)
+        with torch.no_grad(), forgetting(self.averaged):
+            pooled = self.averaged.backbone(seen).pooled
+            target = self.average[2](pooled).unflatten(0, (count, -1)).roll(-1, dims=0)
         predicted = self.predictor(projected.flatten(0, 1)).unflatten(0, (count, -1))
         pairs = zip(predicted, target, strict=True)
         losses = [contrast_teacher(one, other, temperature) for one, other in pairs]
@@ -230,10 +235,8 @@ class MaskedGan(Objective):
         clip = self.masked(batch.clip[: _share(len(batch.clip), self.config.code_share)], rng)
         # of the averaged encoder, which is the one in use later: codes of the live one move faster
         # than a generator can learn to read them
-        encoder = self.average[0]
-        assert isinstance(encoder, Discriminator)
-        with torch.no_grad(), forgetting(encoder):
-            pooled = encoder.backbone(clip).pooled
+        with torch.no_grad(), forgetting(self.averaged):
+            pooled = self.averaged.backbone(clip).pooled
         return code_loss(self.coder, pooled, clip, self.generator, rng)
 
     def _adversary_loss(
@@ -335,11 +338,9 @@ class MaskedGan(Objective):
         painted = self.generator(noise, tuple(real.shape[2:]), features.tokens[:count], keep)
         covered = torch.zeros(count, keep.shape[1] + hidden.shape[1], device=real.device).bool()
         pixels = self._pixel_map(covered.scatter(1, hidden, True), real)
-        judge = self.average[0]
-        assert isinstance(judge, Discriminator)
-        whole = torch.where(pixels, painted, real)
+        whole, judge = torch.where(pixels, painted, real), self.averaged.backbone
         with forgetting(judge):
-            return perceptual(lambda clip: judge.backbone(clip).tokens, whole, real, hidden)
+            return perceptual(lambda clip: judge(clip).tokens, whole, real, hidden)
 
     def _hard_views(self, real: Tensor, features: Features, mask: Mask, items: int) -> Tensor:
         count = min(len(real), items)

@@ -50,7 +50,7 @@ SETTINGS = [
     "data.preprocess.stored_frames=12",
 ]
 PRETRAIN_SETTINGS = [
-    # the generator has few steps: twice the rate, and none of it for the encoder's matrices
+    # the generator has few steps: twice the rate, but for the encoder's matrices
     "optim.rate=0.004",
     "optim.matrix_factor=25",
     "loop.evaluations=3",
@@ -64,12 +64,10 @@ PRETRAIN_SETTINGS = [
     "masked_gan.code_share=1.0",
     "masked_gan.code=4.0",
     "masked_gan.opening=0.0",
-    "masked_gan.reconstruction=0.25",
     "masked_gan.adversary_start=0.75",
     "masked_gan.adversary_share=0.25",
     "masked_gan.mask_ratio=0.5",
     "masked_gan.noise_share=0.5",
-    "masked_gan.reconstruction_share=0.5",
 ]
 TUNE_SETTINGS = [
     "strong.rotate=10",

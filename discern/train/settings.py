@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from discern.data.augment import (
-    ADVERSARY,
-    MASKED,
-    STRONG,
-    VIEW,
-    WEAK,
-    AugmentConfig,
-)
+from discern.data.augment import ADVERSARY, MASKED, STRONG, VIEW, WEAK, AugmentConfig
 from discern.data.loader import LoaderConfig
 from discern.data.preprocess import PreprocessConfig
 from discern.models.backbone import BackboneConfig

@@ -161,7 +161,7 @@ def test_codes_are_those_of_the_averaged_encoder() -> None:
     for alive in objective.discriminator.parameters():
         alive.add_(torch.randn(alive.shape, generator=rng(1)))
     assert said() == before
-    for averaged in objective.average[0].parameters():  # type: ignore[union-attr]
+    for averaged in objective.averaged.parameters():
         averaged.add_(torch.randn(averaged.shape, generator=rng(1)))
     assert said() != before
 

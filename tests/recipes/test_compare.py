@@ -12,9 +12,8 @@ from discern.errors import UsageError
 from discern.recipes.compare import PRETRAIN_SHARE, compare
 from discern.recipes.pretrain import pretrain
 from tests.faults.killing import write_pictures
+from tests.tiny import ENCODER, EXACT
 
-TINY = ["backbone.width=32", "backbone.depth=1", "backbone.heads=2"]
-COMMON = ["precision=fp32", "threads=1"]
 MINUTES = 0.01
 
 
@@ -25,7 +24,7 @@ def _settings(run: Path) -> dict[str, Any]:
 
 def test_from_scratch_gets_the_minutes_of_the_pre_training_too(tmp_path: Path) -> None:
     data, out = write_pictures(tmp_path / "data", 24, 16), tmp_path / "out"
-    found = compare(str(data), out, minutes=MINUTES, overrides=[*TINY, *COMMON])
+    found = compare(str(data), out, minutes=MINUTES, overrides=[*ENCODER, *EXACT])
     minutes = {
         name: _settings(out / name)["loop"]["minutes"]
         for name in ("pretrained", "pretrained-all", "scratch-all")
@@ -46,8 +45,8 @@ def test_from_scratch_is_the_network_that_was_pre_trained(tmp_path: Path) -> Non
     other += ["backbone.layer_scale=null", "backbone.qk_norm=false", "backbone.pool=class"]
     other += ["backbone.class_token=true"]
     base = tmp_path / "base"
-    pretrain(str(data), base, steps=1, overrides=[*TINY, *COMMON, *other])
-    found = compare(str(data), out, minutes=MINUTES, base=base, overrides=COMMON)
+    pretrain(str(data), base, steps=1, overrides=[*ENCODER, *EXACT, *other])
+    found = compare(str(data), out, minutes=MINUTES, base=base, overrides=EXACT)
     tuned, scratch = (_settings(out / f"{name}-all") for name in ("pretrained", "scratch"))
     assert tuned["backbone"]["sees"] == "edges"
     assert scratch["backbone"] == tuned["backbone"]

@@ -13,11 +13,11 @@ from PIL import Image
 from discern.errors import Interrupted, UsageError
 from discern.recipes import tune as recipe
 from discern.recipes.tune import tune
+from tests.tiny import ENCODER, EXACT
 
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'discern[tune]'")
 
-TINY = ["backbone.width=32", "backbone.depth=1", "backbone.heads=2", "threads=1", "precision=fp32"]
-TINY += ["guard.false_alarms=0", "loop.evaluations=6"]
+TINY = [*ENCODER, *EXACT, "guard.false_alarms=0", "loop.evaluations=6"]
 
 
 @pytest.fixture(scope="module")
